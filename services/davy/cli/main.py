@@ -1,0 +1,49 @@
+"""The command line's root: sub-commands, and how an error reaches the terminal.
+
+Belongs here: assembling the sub-commands, turning errors into a message and an exit code.
+Not here: any command's own options.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from davy.core import logging
+from davy.core.errors import DavyError
+
+# Each part adds its commands from a module of its own, with an `app`.
+PARTS = {
+    "task": "davy.cli.task",
+    "pipeline": "davy.cli.pipeline",
+    "package": "davy.cli.package",
+    "rollout": "davy.cli.rollout",
+    "detector": "davy.cli.detector",
+    "demo": "davy.cli.demo.command",
+}
+
+
+def build() -> typer.Typer:
+    """Return the whole command line."""
+    app = typer.Typer(
+        name="davy",
+        help="Serve and watch models: packages, canaries, drift.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    for name, module in PARTS.items():
+        app.add_typer(importlib.import_module(module).app, name=name)
+    return app
+
+
+def main() -> None:
+    """Run the command line; an error that Davy raised becomes a line and its exit code."""
+    logging.configure(style="console" if sys.stderr.isatty() else "json")
+    try:
+        build()()
+    except DavyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
