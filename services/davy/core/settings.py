@@ -65,9 +65,12 @@ class DavySettings(BaseSettings):
             parts = []
             for item in error.errors(include_url=False):
                 name = ".".join(str(p) for p in item["loc"])
-                variable = f"{cls.model_config.get('env_prefix', '')}{name}".upper()
-                hint = _nearest(name, cls.model_fields)
-                parts.append(f"{variable}: {item['msg']}{hint}")
+                if item["type"] == "extra_forbidden":
+                    hint = _nearest(name, cls.model_fields)
+                    parts.append(f"unknown key '{name}' in table [{cls.section}]{hint}")
+                else:
+                    variable = f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+                    parts.append(f"{variable}: {item['msg']}")
             raise ConfigurationError(
                 "; ".join(parts), where="settings", fix="services/SETTINGS.md lists them all"
             ) from None

@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench lock generate clean distclean
+
+PYTEST := .venv/bin/python -m pytest
+export OMP_NUM_THREADS := 1
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is needed: .venv, Prometheus, Alertmanager
+	@requirements/install.sh
+
+demo: setup ## The whole loop on a real retail year; KEEP=1 leaves it running
+	@.venv/bin/davy demo run $(if $(KEEP),--keep)
+
+test: setup ## All tests
+	@rm -f .coverage*
+	$(PYTEST) -n 2 -q -m "not e2e" --cov --cov-report=
+	$(PYTEST) -q -m e2e --cov --cov-append --cov-report=term
+
+lint: setup ## ruff, mypy, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup ## Format the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: setup ## Benchmarks; writes their tables into the READMEs
+	.venv/bin/python -m tests.benchmarks.bench_rollout
+
+lock: setup ## Resolve the locked sets again
+	@for extra in dev serve monitor; do \
+	  .venv/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \
+	    --python-platform x86_64-manylinux_2_28 --extra $$extra pyproject.toml -o requirements/$$extra.txt; \
+	done
+
+clean: ## Remove everything that the demo and the tests wrote
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+
+distclean: clean ## Remove .venv too
+	rm -rf .venv
