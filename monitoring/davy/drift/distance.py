@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from davy.core.errors import InvalidInputError
+
 Values = NDArray[Any]
 """One feature's rows, shape [rows]: floats with NaN for missing, or integers for categories."""
 
@@ -28,9 +30,39 @@ def is_category(values: Values) -> bool:
     return values.dtype.kind in "iub"
 
 
+def value_detector(values: Values) -> DetectorName:
+    """Return the detector that looks at a feature's values: "chi2" or "ks"."""
+    return "chi2" if is_category(values) else "ks"
+
+
 def present(values: Values) -> Values:
     """Return the values that are not missing."""
     return values if is_category(values) else values[~np.isnan(values)]
+
+
+def column(window: FeatureWindow, name: str, *, like: Values) -> Values:
+    """Return one feature of a window, which must be of the reference's type.
+
+    Raises
+    ------
+    InvalidInputError
+        The window has no such feature, or has it as a category where the reference has numbers
+        (or the other way round).
+    """
+    if name not in window:
+        raise InvalidInputError(
+            "is in the reference but not in the window",
+            where=f"feature '{name}'",
+            fix=f"The window holds {sorted(window)}",
+        )
+    values = window[name]
+    if is_category(values) != is_category(like):
+        raise InvalidInputError(
+            f"is {values.dtype} in the window and {like.dtype} in the reference",
+            where=f"feature '{name}'",
+            fix="Send categories as integers and numbers as floats",
+        )
+    return values
 
 
 def kolmogorov_smirnov(sample: Values, reference_sorted: Values) -> float:
