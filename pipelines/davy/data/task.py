@@ -10,9 +10,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, parse_model, read_document
@@ -106,10 +107,34 @@ class Tables(HandWritten):
 
 
 class Data(HandWritten):
-    """Where the tables come from: ``completejourney:`` or ``file://FOLDER`` of Parquet files."""
+    """Where the tables come from: ``completejourney:`` or ``file://FOLDER`` of Parquet files.
 
-    source: Annotated[str, Field(pattern=r"^(completejourney:|file://.+)$")]
+    Times in the tables are UTC; a day, as features and the split know it, begins at midnight in
+    ``timezone``.
+    """
+
+    source: str
     tables: Tables = Tables()
+    timezone: str = "UTC"
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        is_folder = value.startswith("file://") and value != "file://"
+        if value != "completejourney:" and not is_folder:
+            raise ValueError(
+                f"'{value}' cannot be read: sources are 'completejourney:' and 'file://FOLDER'"
+            )
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"no time zone '{value}': write it as America/New_York") from None
+        return value
 
 
 class Label(HandWritten):

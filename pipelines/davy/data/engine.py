@@ -1,0 +1,67 @@
+"""DuckDB through Ibis, with limits: what every step's tables run on.
+
+Belongs here: opening and closing a connection, Davy's error for a failed query.
+Not here: any particular query.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+
+from davy.core.errors import InvalidInputError
+
+MEMORY_LIMIT = "1500MB"
+THREADS = 2
+
+
+@contextmanager
+def open_engine(*, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT) -> Iterator[Any]:
+    """Yield an Ibis connection to an in-memory DuckDB that spills to a temporary folder.
+
+    Raises
+    ------
+    InvalidInputError
+        A query inside the block failed on what it read.
+    """
+    with tempfile.TemporaryDirectory(prefix="davy-duckdb-") as spill:
+        connection = ibis.duckdb.connect(
+            threads=threads,
+            memory_limit=memory_limit,
+            temp_directory=spill,
+            preserve_insertion_order=False,
+        )
+        try:
+            yield connection
+        except duckdb.OutOfMemoryException as error:
+            raise InvalidInputError(
+                f"the tables do not fit in {memory_limit} of memory: {first_line(error)}",
+                where="DuckDB",
+                fix="Take fewer households or fewer train_baskets",
+            ) from None
+        except duckdb.Error as error:
+            raise InvalidInputError(first_line(error), where="DuckDB") from None
+        finally:
+            connection.disconnect()
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def write_parquet(table: Any, path: Path) -> None:
+    """Write a table so that a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        table.to_parquet(str(part), compression="zstd")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
