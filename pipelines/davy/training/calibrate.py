@@ -1,0 +1,122 @@
+"""What past weeks look like: the nulls of drift, and the expected spread of the scores.
+
+Belongs here: reading a reference into the contract's calibration. Not here: the distances
+(`davy.drift`), or judging live windows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davy.core.errors import InvalidInputError, NotFoundError
+from davy.data.task import Task
+from davy.drift.null import null_distances
+from davy.packaging.contract import Calibration, FeatureNull
+
+# With eight weeks the smallest p-value is about 1/800, below what Benjamini-Hochberg asks of the
+# first of some thirty tests at a false discovery rate of 0.05.
+DRAWS_PER_BLOCK = 100
+BUCKETS = 10
+SCORE = "score"
+
+
+def calibrate(task: Task, reference: Path) -> Calibration:
+    """Measure the reference's own weeks against each other.
+
+    Parameters
+    ----------
+    task : Task
+        Features, window size, floors, seed.
+    reference : Path
+        The file that `davy.training.reference.write_reference` wrote.
+
+    Returns
+    -------
+    Calibration
+        Nulls by feature and detector, the model's ``score`` among the features; inner edges of
+        the score's buckets (deciles, so there are `BUCKETS` - 1, fewer where they tie) and the
+        share of the reference in each bucket. A score on an edge belongs to the bucket below it.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    InvalidInputError
+        It lacks a column, or holds fewer than two weeks.
+    """
+    columns = _read(task, reference)
+    weeks = columns.pop("block")
+    blocks = {
+        int(week): {name: values[weeks == week] for name, values in columns.items()}
+        for week in np.unique(weeks)
+    }
+    distances = null_distances(
+        blocks,
+        window_rows=task.monitoring.window_rows,
+        draws_per_block=DRAWS_PER_BLOCK,
+        rng=np.random.default_rng(task.model.seed),
+    )
+    floors = task.monitoring.floors.model_dump()
+    edges, shares = score_buckets(columns[SCORE])
+    return Calibration(
+        window_rows=task.monitoring.window_rows,
+        blocks=len(blocks),
+        nulls=[
+            FeatureNull(
+                feature=feature,
+                detector=detector,
+                distances=[round(float(value), 5) for value in values],
+                floor=floors[detector],
+            )
+            for (feature, detector), values in distances.items()
+        ],
+        score_buckets=edges,
+        score_shares=shares,
+    )
+
+
+def score_buckets(scores: npt.NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """Return the inner decile edges of the scores, and the share of them in each bucket.
+
+    Examples
+    --------
+    >>> edges, shares = score_buckets(np.arange(1, 101) / 100)
+    >>> len(edges), len(shares), round(sum(shares), 6)
+    (9, 10, 1.0)
+    """
+    inner = np.linspace(0, 1, BUCKETS + 1)[1:-1]
+    edges = np.unique(np.quantile(scores, inner))
+    counts = np.bincount(np.searchsorted(edges, scores, side="left"), minlength=edges.size + 1)
+    return edges.tolist(), (counts / scores.size).tolist()
+
+
+def _read(task: Task, reference: Path) -> dict[str, npt.NDArray[Any]]:
+    names = [feature.name for feature in task.features]
+    if not reference.is_file():
+        raise NotFoundError("no such file", where=str(reference), fix="Write the reference first")
+    try:
+        present = pq.read_schema(reference).names
+        lacking = [name for name in ("block", SCORE, *names) if name not in present]
+        if lacking:
+            raise InvalidInputError(
+                f"lacks the columns {', '.join(lacking)}",
+                where=str(reference),
+                fix="Write the reference again with the same task",
+            )
+        table = pq.read_table(reference, columns=["block", SCORE, *names])
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(
+            f"cannot be read as Parquet: {reason}", where=str(reference)
+        ) from None
+    whole = {"block", *(f.name for f in task.features if f.type == "category")}
+    return {
+        name: table[name].to_numpy().astype(np.int64 if name in whole else np.float64)
+        for name in table.column_names
+    }

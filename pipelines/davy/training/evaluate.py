@@ -1,0 +1,134 @@
+"""The evaluation step: quality on later weeks, overall and per segment, beside the baselines.
+
+Belongs here: the step over paths, and the floor below which nothing ships. Not here: the
+measure, or the bootstrap.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from davy.core.errors import InvalidInputError
+from davy.core.files import MachineWritten, to_json, write_atomic
+from davy.data.task import Task
+from davy.packaging.contract import Interval, Metric
+from davy.training.bootstrap import Resamples, interval, resample
+from davy.training.examples import Examples, read_examples
+from davy.training.fitting import score
+from davy.training.metrics import ndcg
+from davy.training.network import load_network
+from davy.training.train import WEIGHTS
+
+REPORT = "evaluation.json"
+DRAWS = 2000
+# A segment with fewer requests says too little to be shown or judged.
+MINIMUM_REQUESTS = 100
+
+
+class Evaluation(MachineWritten):
+    """``evaluation.json``: the model and the baselines on the same test requests.
+
+    ``left_out`` names the segments with too few requests, and how many they have.
+    """
+
+    metrics: list[Metric]
+    baselines: dict[str, Metric]
+    floor: float
+    requests: int
+    households: int
+    left_out: dict[str, int] = Field(default_factory=dict)
+
+
+def evaluate(task: Task, features: Path, model_dir: Path, out: Path) -> Evaluation:
+    """Measure the trained model on the test weeks.
+
+    Parameters
+    ----------
+    task : Task
+        Objective, segments, seed.
+    features : Path
+        Folder with ``test.parquet``.
+    model_dir : Path
+        Folder with ``model.pt``.
+    out : Path
+        Folder for ``evaluation.json``, which is written also when the floor is not met.
+
+    Raises
+    ------
+    NotFoundError, InvalidInputError
+        A file is missing or does not fit the task; or the objective is below its floor.
+    """
+    examples = read_examples(task, features / "test.parquet")
+    network = load_network(task, model_dir / WEIGHTS)
+    evaluation = judge(task, examples, score(network, examples))
+    write_atomic(out / REPORT, to_json(evaluation))
+    objective = evaluation.metrics[0]
+    if objective.overall.value < task.objective.floor:
+        raise InvalidInputError(
+            f"{objective.name} is {objective.overall.value:.4f} on {evaluation.requests} test "
+            f"requests, below the floor {task.objective.floor}",
+            where=str(out / REPORT),
+            fix="Improve the model or the features; lower objective.floor only with a reason",
+        )
+    return evaluation
+
+
+def judge(task: Task, examples: Examples, scores: npt.NDArray[np.float64]) -> Evaluation:
+    """Return the quality of `scores`, of shape [rows], and of the baselines."""
+    rng = np.random.default_rng(task.model.seed)
+    resamples = resample(examples.household, draws=DRAWS, rng=rng)
+    enough, left_out = segment_groups(examples)
+
+    def measure(values: npt.NDArray[np.float64]) -> Metric:
+        quality = request_quality(task, examples, values)
+        return Metric(
+            name=task.objective.metric,
+            overall=interval(resamples, quality),
+            segments=_segments(resamples, quality, enough),
+        )
+
+    return Evaluation(
+        metrics=[measure(scores)],
+        baselines={
+            name: measure(values.astype(np.float64)) for name, values in examples.baselines.items()
+        },
+        floor=task.objective.floor,
+        requests=examples.requests,
+        households=int(np.unique(examples.household).size),
+        left_out=left_out,
+    )
+
+
+def request_quality(
+    task: Task, examples: Examples, scores: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the task's objective for each request, of shape [requests]."""
+    return ndcg(
+        scores, examples.label, examples.starts, examples.basket_size, k=task.objective.cutoff
+    )
+
+
+def segment_groups(
+    examples: Examples,
+) -> tuple[dict[str, npt.NDArray[np.bool_]], dict[str, int]]:
+    """Return the segments with enough requests, and the sizes of those without."""
+    enough, left_out = {}, {}
+    for name, mask in examples.groups().items():
+        count = int(mask.sum())
+        if count >= MINIMUM_REQUESTS and np.unique(examples.household[mask]).size > 1:
+            enough[name] = mask
+        else:
+            left_out[name] = count
+    return enough, left_out
+
+
+def _segments(
+    resamples: Resamples,
+    quality: npt.NDArray[np.float64],
+    groups: dict[str, npt.NDArray[np.bool_]],
+) -> dict[str, Interval]:
+    return {name: interval(resamples, quality, mask) for name, mask in groups.items()}

@@ -1,0 +1,105 @@
+"""The reference: held-out rows that live traffic is compared with.
+
+Belongs here: which rows, which columns, their scores. Not here: what is read from them
+(`davy.training.calibrate`).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davy.core.errors import InvalidInputError, NotFoundError
+from davy.core.files import write_atomic
+from davy.data.task import Task
+from davy.training.examples import Examples, read_examples
+
+FILE = "reference.parquet"
+# Neither was fitted on; both are before what is replayed as live traffic.
+PARTS = ("valid", "test")
+
+
+def write_reference(task: Task, features: Path, onnx: Path, out: Path) -> Path:
+    """Write one candidate row of each held-out request, scored by the model that ships.
+
+    One row a request, drawn at random: rows of one request share the household's features, and
+    a hundred of them would count one shopper a hundred times.
+
+    Parameters
+    ----------
+    task : Task
+        Features, segments, seed.
+    features : Path
+        Folder with ``valid.parquet`` and ``test.parquet``.
+    onnx : Path
+        The model whose scores are stored.
+    out : Path
+        Folder for ``reference.parquet``: the features, ``score``, ``label``, ``segment_*``,
+        ``block`` (week) and ``request_id``.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    NotFoundError, InvalidInputError
+        A file is missing or does not fit the task, or the model does not take the rows.
+    """
+    rng = np.random.default_rng(task.model.seed)
+    tables = []
+    for part in PARTS:
+        examples = read_examples(task, features / f"{part}.parquet")
+        rows = examples.starts + rng.integers(examples.sizes())
+        inputs = {name: column[rows] for name, column in examples.features.items()}
+        tables.append(_table(examples, inputs, rows, _score(onnx, inputs)))
+    buffer = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), buffer, compression="zstd")
+    path = out / FILE
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def _table(
+    examples: Examples,
+    inputs: dict[str, npt.NDArray[Any]],
+    rows: npt.NDArray[np.int64],
+    score: npt.NDArray[np.float32],
+) -> pa.Table:
+    return pa.table(
+        {
+            "request_id": examples.request,
+            "block": examples.week,
+            **inputs,
+            "score": score,
+            "label": examples.label[rows],
+            **{f"segment_{name}": values for name, values in examples.segments.items()},
+        }
+    )
+
+
+def _score(onnx: Path, inputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    if not onnx.is_file():
+        raise NotFoundError("no such file", where=str(onnx), fix="Compress and export first")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+        (score,) = session.run(["score"], inputs)
+    except Exception as error:  # onnxruntime's errors share no base class of their own
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidInputError(
+            f"the model does not take the reference rows: {reason}",
+            where=str(onnx),
+            fix="Export the model again from the same task and features",
+        ) from None
+    result: npt.NDArray[np.float32] = score.astype(np.float32)
+    return result
