@@ -1,0 +1,64 @@
+"""``davy package``: make keys, look at a package, verify one.
+
+Belongs here: options and what is printed. Not here: reading and verifying.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look at model packages and verify them.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="The package's folder: STORE/NAME/VERSION.")]
+PublicKey = Annotated[
+    Path | None, typer.Option("--public-key", help="Key of the signer, to check the signature.")
+]
+
+
+@app.command()
+def verify(path: Folder, public_key: PublicKey = None) -> None:
+    """Check every hash, the identity and, with a key, the signature."""
+    from davy.packaging.package import read_package
+
+    package = read_package(path, public_key=public_key)
+    print(f"{package.contract.name} {package.contract.version}")
+    print(f"{len(package.files)} files as written, identity {package.identity}")
+    if package.verified:
+        print("signature holds")
+    elif package.signed:
+        print("signed, but not checked: give --public-key")
+    else:
+        print("not signed")
+
+
+@app.command()
+def show(path: Folder, public_key: PublicKey = None) -> None:
+    """Print the model card of a package, once it was verified."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from davy.packaging.manifest import CARD_TEXT
+    from davy.packaging.package import read_package
+
+    package = read_package(path, public_key=public_key)
+    card = package.content(CARD_TEXT).decode()
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(card))
+    else:
+        print(card, end="")
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(help="Folder that gets the two files.")],
+) -> None:
+    """Make a key pair: one file that signs packages, one that verifies them."""
+    from davy.packaging.sign import generate_keys
+
+    private, public = generate_keys(folder)
+    print(f"{private}  signs: keep it to yourself")
+    print(f"{public}  verifies: give it to whoever serves")
