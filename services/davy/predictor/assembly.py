@@ -1,0 +1,113 @@
+"""A predictor put together from its settings.
+
+Belongs here: which parts there are and how they are connected. Not here: BentoML.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import dataclass
+from types import FrameType
+
+from prometheus_client import CollectorRegistry
+
+from davy.core.clock import Clock
+from davy.packaging.package import Package, read_package
+from davy.predictor.handler import Handler
+from davy.predictor.metrics import PredictorMetrics
+from davy.predictor.model import load_model
+from davy.predictor.payload import NoSink, PayloadLog
+from davy.predictor.plane import DataPlane
+from davy.predictor.pseudonymise import Pseudonymiser, check_columns
+from davy.predictor.settings import PredictorSettings
+from davy.predictor.threads import cpu_limit, threads
+from davy.predictor.validation import InputPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A handler that is ready to answer, and the log that it tells."""
+
+    handler: Handler
+    log: PayloadLog | None
+
+    def start(self) -> None:
+        """Begin what runs beside the requests; call it inside the event loop."""
+        if self.log is not None:
+            self.log.start()
+
+    async def close(self) -> None:
+        """End what runs beside the requests."""
+        if self.log is not None:
+            await self.log.close()
+
+
+def check(settings: PredictorSettings) -> Package:
+    """Verify what can be verified without executing anything.
+
+    Raises
+    ------
+    NotFoundError, IntegrityError, InvalidInputError, ConfigurationError
+        The package cannot be served, or the settings do not fit it.
+    """
+    package = read_package(settings.model_dir, public_key=settings.public_key)
+    check_columns(settings.pseudonymise, package.contract)
+    return package
+
+
+def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock: Clock) -> Assembly:
+    """Load the model and connect the parts around it; call it inside the event loop.
+
+    Raises
+    ------
+    NotFoundError, IntegrityError, InvalidInputError, ConfigurationError
+        The package cannot be served, or the settings do not fit it.
+    """
+    model = load_model(
+        settings.model_dir,
+        public_key=settings.public_key,
+        threads=threads(settings.threads, cpu_limit()),
+    )
+    check_columns(settings.pseudonymise, model.contract)
+    metrics = PredictorMetrics(registry, model.contract, model.identity)
+    key = settings.pseudonymise_key.get_secret_value() if settings.pseudonymise_key else ""
+    log = None
+    if settings.payload_url is not None:
+        log = PayloadLog(
+            settings,
+            service=settings.service_name or model.contract.name,
+            version=model.contract.version,
+            metrics=metrics,
+            pseudonymiser=Pseudonymiser(settings.pseudonymise, key.encode()),
+        )
+    handler = Handler(
+        DataPlane(model, InputPolicy(model.contract.inputs), metrics),
+        sink=log or NoSink(),
+        clock=clock,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    return Assembly(handler, log)
+
+
+def drain_on_terminate(handler: Handler, seconds: float) -> None:
+    """On SIGTERM, answer for `seconds` more before the server's own way of stopping begins.
+
+    A load balancer learns from readiness that this server ends, and clients that hold a
+    connection are told to leave it, while nobody is refused. Call it inside the event loop, after
+    the server set its own handlers.
+    """
+    loop = asyncio.get_running_loop()
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def begin(number: int, frame: FrameType | None) -> None:
+        if not callable(stop):
+            return
+        if handler.draining:
+            stop(number, frame)
+            return
+        handler.draining = True
+        loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, None)
+
+    if seconds > 0:
+        signal.signal(signal.SIGTERM, begin)

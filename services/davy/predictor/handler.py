@@ -1,0 +1,293 @@
+"""Open Inference Protocol over HTTP, as a bare ASGI application.
+
+Belongs here: reading a request's headers and body, the answer's status, headers and outcome.
+Not here: what the paths mean (`davy.predictor.routes`), inference (`davy.predictor.plane`).
+
+Bare, because a web framework takes longer than the model does: see the measurements in
+``services/README.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version as package_version
+from typing import Any
+
+import orjson
+
+from davy.core.clock import Clock
+from davy.core.errors import DavyError, DeadlineError, InvalidInputError
+from davy.core.logging import get_logger
+from davy.predictor.metrics import Outcome
+from davy.predictor.payload import Exchange, Sink
+from davy.predictor.plane import DataPlane
+from davy.predictor.routes import Route, document, parse
+from davy.protocol.v2 import Encoded, InferRequest, decode_request, encode_response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_ID_LENGTH = 256
+MAX_TIMEOUT_MS = 3_600_000
+
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+_MEDIA_TYPES = frozenset({b"", b"application/json", b"application/octet-stream"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and a body, with the headers that only this answer has."""
+
+    status: int
+    encoded: Encoded
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InferHeaders:
+    """The headers that an inference request may carry."""
+
+    media_type: bytes = b""
+    encoding: bytes = b""
+    content_length: int | None = None
+    header_length: int | None = None
+    timeout_seconds: float | None = None
+
+
+class Disconnected(Exception):  # noqa: N818 (a course of events, not an error)
+    """The client went away before its request was whole."""
+
+
+class Handler:
+    """Answers every path below ``/v2``.
+
+    Parameters
+    ----------
+    plane : DataPlane
+        The model.
+    sink : Sink
+        Takes answered requests.
+    clock : Clock
+        Time of arrival, deadlines and durations.
+    max_body_bytes : int
+        Largest body of an inference request.
+    """
+
+    def __init__(self, plane: DataPlane, *, sink: Sink, clock: Clock, max_body_bytes: int) -> None:
+        self._plane = plane
+        self._sink = sink
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+        self._version = (b"davy-model-version", plane.version.encode())
+        self._server_version = package_version("davylamp")
+        self._log = get_logger("predictor")
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        try:
+            answer = await self._answer(scope, receive)
+        except Disconnected:
+            return
+        body = b"" if scope["method"] == "HEAD" else answer.encoded.body
+        headers = [
+            _JSON if answer.encoded.header_length is None else _BINARY,
+            (b"content-length", str(len(answer.encoded.body)).encode()),
+            self._version,
+            *answer.headers,
+        ]
+        if answer.encoded.header_length is not None:
+            length = str(answer.encoded.header_length).encode()
+            headers.append((b"inference-header-content-length", length))
+        if self.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        started = self._clock.monotonic()
+        try:
+            route = parse(scope["path"])
+            if scope["method"] not in route.methods:
+                allow = ", ".join(route.methods)
+                return _error(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
+            if route.kind != "infer":
+                return self._get(route)
+            self._plane.find(route.model, route.version)
+        except DavyError as error:
+            return _error(error.http_status, str(error))
+        outcome, answer = await self._infer(scope, receive, started)
+        self._plane.metrics.request(outcome, self._clock.monotonic() - started)
+        return answer
+
+    def _get(self, route: Route) -> Answer:
+        ready = not self.draining
+        answer = document(route, self._plane, ready=ready, server_version=self._server_version)
+        status = 503 if route.kind in ("ready", "model_ready") and not ready else 200
+        return Answer(status, Encoded(orjson.dumps(answer), None))
+
+    async def _infer(
+        self, scope: Scope, receive: Receive, started: float
+    ) -> tuple[Outcome, Answer]:
+        """Return the outcome to count and the answer to give; never raises but `Disconnected`."""
+        request_id = ""
+        try:
+            headers = _headers(scope["headers"])
+            refused = self._refuse(headers)
+            if refused is not None:
+                return "client_error", refused
+            deadline = None
+            if headers.timeout_seconds is not None:
+                deadline = started + headers.timeout_seconds
+            body = await self._body(receive, deadline)
+            if body is None:
+                return "client_error", self._too_large()
+            request = _with_id(decode_request(body, headers.header_length))
+            request_id = request.id
+            self._in_time(deadline)
+            response = self._plane.infer(request)
+            binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
+            encoded = encode_response(response, binary=binary)
+            self._in_time(deadline)
+        except DavyError as error:
+            return self._failed(error, request_id)
+        except Disconnected:
+            raise
+        except Exception as error:
+            return self._broken(error, request_id)
+        if self._sink.wants(request.id):
+            self._sink.put(
+                Exchange(
+                    request.id, self._clock.now(), Encoded(body, headers.header_length), encoded
+                )
+            )
+        return "ok", Answer(200, encoded)
+
+    def _refuse(self, headers: InferHeaders) -> Answer | None:
+        if headers.media_type not in _MEDIA_TYPES:
+            return _error(
+                415,
+                f"content-type '{headers.media_type.decode('latin-1')}' is not supported. "
+                "Send application/json, or application/octet-stream with "
+                "Inference-Header-Content-Length",
+            )
+        if headers.encoding not in (b"", b"identity"):
+            return _error(
+                415,
+                f"content-encoding '{headers.encoding.decode('latin-1')}' is not supported. "
+                "Send the body as it is",
+            )
+        if headers.content_length is not None and headers.content_length > self._max_body_bytes:
+            return self._too_large()
+        return None
+
+    def _too_large(self) -> Answer:
+        # What is left of the body is not read, so the connection cannot be used again.
+        return _error(
+            413,
+            f"the body is larger than {self._max_body_bytes} bytes. Send fewer rows at a time",
+            (b"connection", b"close"),
+        )
+
+    async def _body(self, receive: Receive, deadline: float | None) -> bytes | None:
+        """Return the body, None when it is too large."""
+        if deadline is None:
+            return await _read(receive, self._max_body_bytes)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+                return await _read(receive, self._max_body_bytes)
+        except TimeoutError:
+            raise _late() from None
+
+    def _in_time(self, deadline: float | None) -> None:
+        if deadline is not None and self._clock.monotonic() > deadline:
+            raise _late()
+
+    def _failed(self, error: DavyError, request_id: str) -> tuple[Outcome, Answer]:
+        status = error.http_status
+        if isinstance(error, DeadlineError):
+            return "timeout", _error(status, str(error))
+        if status < 500:
+            return "client_error", _error(status, str(error))
+        return self._broken(error, request_id)
+
+    def _broken(self, error: Exception, request_id: str) -> tuple[Outcome, Answer]:
+        self._log.error(
+            "inference failed",
+            request_id=request_id,
+            model=self._plane.name,
+            version=self._plane.version,
+            error=str(error),
+            cause=str(error.__cause__ or ""),
+            exc_info=error if not isinstance(error, DavyError) else None,
+        )
+        what = str(error) if isinstance(error, DavyError) else "the request could not be answered"
+        return "server_error", _error(500, f"{what} (request {request_id or 'without id'})")
+
+
+def _late() -> DeadlineError:
+    return DeadlineError("the request was not answered in time", where="davy-timeout-ms")
+
+
+def _with_id(request: InferRequest) -> InferRequest:
+    if not request.id:
+        return replace(request, id=uuid.uuid4().hex)
+    if len(request.id) > MAX_ID_LENGTH:
+        raise InvalidInputError(f"is longer than {MAX_ID_LENGTH} characters", where="id")
+    return request
+
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise Disconnected
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body if len(body) <= limit else None
+    chunks = [body]
+    size = len(body)
+    while message.get("more_body"):
+        if size > limit:
+            return None
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    return b"".join(chunks) if size <= limit else None
+
+
+def _headers(raw: list[tuple[bytes, bytes]]) -> InferHeaders:
+    media_type = encoding = b""
+    content_length = header_length = None
+    timeout: float | None = None
+    for name, value in raw:
+        if name == b"content-type":
+            media_type = value.partition(b";")[0].strip().lower()
+        elif name == b"content-length":
+            content_length = _integer(value, "content-length")
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
+        elif name == b"inference-header-content-length":
+            header_length = _integer(value, "inference-header-content-length")
+        elif name == b"davy-timeout-ms":
+            timeout = _integer(value, "davy-timeout-ms", MAX_TIMEOUT_MS) / 1000
+    return InferHeaders(media_type, encoding, content_length, header_length, timeout)
+
+
+def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
+    # int() alone also takes signs, spaces, underscores and endless digits.
+    if value.isdigit() and len(value) <= 16:
+        number = int(value)
+        if number <= limit:
+            return number
+    raise InvalidInputError(f"must be an integer from 0 to {limit}", where=name)
+
+
+def _error(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
+    return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers)

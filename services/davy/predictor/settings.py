@@ -1,0 +1,94 @@
+"""Settings of the predictor: ``DAVY_PREDICTOR_*``.
+
+Belongs here: names, defaults, descriptions, and rules between settings. Not here: their use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from davy.core.settings import DavySettings
+
+
+class PredictorSettings(DavySettings):
+    """How a predictor finds its model, and what it tells about its traffic."""
+
+    section: ClassVar[str] = "predictor"
+    model_config = SettingsConfigDict(env_prefix="DAVY_PREDICTOR_", extra="forbid", frozen=True)
+
+    model_dir: Path = Field(
+        Path("/mnt/models"),
+        description="Folder of the model package; KServe puts it at the default.",
+    )
+    public_key: Path | None = Field(
+        None,
+        description="PEM file of the signer's public key. With it, an unsigned package or one "
+        "signed by another is not served; without it only hashes are verified.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads that execute one request. Default: the whole cores of the "
+        "container's CPU limit, one where there is no limit.",
+    )
+    max_body_bytes: int = Field(
+        16 * 1024 * 1024, ge=1, description="Largest request body; a larger one is answered 413."
+    )
+    drain_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=300,
+        description="After SIGTERM: how long requests are still answered, each with "
+        "'connection: close', while readiness says no. Keep it above the time that a load "
+        "balancer needs to notice.",
+    )
+    payload_url: str | None = Field(
+        None,
+        description="Where payload events are posted (the detector). Off when absent.",
+        pattern=r"^https?://",
+    )
+    payload_sample_rate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of requests that are told, chosen by a hash of the request id.",
+    )
+    payload_queue: int = Field(
+        1000, ge=1, description="Requests that wait to be told at most; more are dropped, counted."
+    )
+    payload_queue_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, description="Bytes of bodies that wait to be told at most."
+    )
+    payload_batch: int = Field(50, ge=1, description="Requests told in one post at most.")
+    payload_interval_seconds: float = Field(
+        0.25, gt=0, description="How long a batch that is not full waits for more."
+    )
+    payload_timeout_seconds: float = Field(
+        2.0, gt=0, description="How long one post may take; its events are dropped after that."
+    )
+    payload_flush_seconds: float = Field(
+        3.0, ge=0, description="At the end of the process: how long waiting events are still told."
+    )
+    service_name: str = Field(
+        "", description="Name of the InferenceService in payload events. Default: the model's."
+    )
+    service_namespace: str = Field("default", description="Its namespace in payload events.")
+    pseudonymise: frozenset[str] = Field(
+        frozenset(),
+        description="Tensors of datatype BYTES, as a JSON list of names, whose values leave the "
+        "process only as HMAC-SHA256 under the key below.",
+    )
+    pseudonymise_key: SecretStr | None = Field(
+        None, description="Key of that HMAC; 16 characters at least. Required with 'pseudonymise'."
+    )
+
+    @model_validator(mode="after")
+    def _key_for_columns(self) -> PredictorSettings:
+        key = self.pseudonymise_key.get_secret_value() if self.pseudonymise_key else ""
+        if self.pseudonymise and len(key) < 16:
+            raise ValueError("'pseudonymise' needs a 'pseudonymise_key' of 16 characters or more")
+        return self

@@ -1,0 +1,241 @@
+"""The input policy: what the contract allows, and what happens to a value that it does not.
+
+Belongs here: names, datatypes, shapes, missing values, ranges, categories of one request.
+Not here: whether the request is well-formed (`davy.protocol`), counting, HTTP.
+
+Every check of values first asks all features at once whether any of them has a suspect, and only
+looks at rows where one has: most requests break no rule.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from davy.core.errors import InvalidInputError
+from davy.packaging.contract import TensorSpec
+from davy.protocol.tensors import Array, Tensor
+from davy.protocol.v2 import InferRequest
+
+Rule = Literal["missing", "range", "category"]
+RULES: tuple[Rule, ...] = ("missing", "range", "category")
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Values of one feature that break one rule; ``values`` is how many."""
+
+    feature: str
+    rule: Rule
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A request whose names, datatypes and shapes fit.
+
+    ``feed`` is what to execute (clipped where the contract says so). ``rejection`` is set when a
+    violated rule rejects: then nothing is to be executed.
+    """
+
+    feed: Mapping[str, Array]
+    rows: int
+    violations: tuple[Violation, ...]
+    rejection: InvalidInputError | None
+
+
+class InputPolicy:
+    """The contract's inputs, compiled for checking requests.
+
+    Parameters
+    ----------
+    specs : sequence of TensorSpec
+        ``inputs`` of a contract.
+    """
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._bounds = {spec.name: _bounds(spec) for spec in specs}
+        self._categories = {
+            spec.name: _categories(spec) for spec in specs if spec.categories is not None
+        }
+        self._groups = [_Group(group, self._bounds) for group in _group(specs)]
+        self._single = [spec.name for spec in specs if not _together(spec)]
+
+    def check(self, request: InferRequest) -> Checked:
+        """Hold a request against the contract.
+
+        Raises
+        ------
+        InvalidInputError
+            A name, datatype or shape is not the contract's.
+        """
+        tensors = {tensor.name: tensor for tensor in request.inputs}
+        rows = self._check_form(tensors)
+        feed = {name: tensors[name].data for name in self._specs}
+        suspects = [name for group in self._groups for name in group.suspects(feed)]
+        suspects += self._single
+        violations: list[Violation] = []
+        rejection: InvalidInputError | None = None
+        for name in suspects:
+            found, problem = self._look(name, feed)
+            violations += found
+            rejection = rejection or problem
+        return Checked(feed, rows, tuple(violations), rejection)
+
+    def _check_form(self, tensors: Mapping[str, Tensor]) -> int:
+        rows: int | None = None
+        first = ""
+        for name, spec in self._specs.items():
+            tensor = tensors.get(name)
+            if tensor is None:
+                raise InvalidInputError("is missing", where=f"input '{name}'")
+            if tensor.datatype != spec.datatype:
+                raise InvalidInputError(
+                    f"datatype must be {spec.datatype}, not {tensor.datatype}",
+                    where=f"input '{name}'",
+                )
+            shape = tensor.shape
+            if len(shape) != len(spec.shape) or any(
+                wanted not in (-1, given) for wanted, given in zip(spec.shape, shape, strict=True)
+            ):
+                raise InvalidInputError(
+                    f"shape must be {spec.shape} (-1: the number of rows), not {list(shape)}",
+                    where=f"input '{name}'",
+                )
+            if not shape or spec.shape[0] != -1:
+                continue
+            if rows is None:
+                rows, first = shape[0], name
+            elif rows != shape[0]:
+                raise InvalidInputError(
+                    f"has {shape[0]} rows but '{first}' has {rows}", where=f"input '{name}'"
+                )
+        if len(tensors) > len(self._specs):
+            name = next(name for name in tensors if name not in self._specs)
+            nearest = difflib.get_close_matches(name, list(self._specs), n=1)
+            hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+            raise InvalidInputError(f"the model has no such input{hint}", where=f"input '{name}'")
+        if rows == 0:
+            raise InvalidInputError("has no rows", where=f"input '{first}'")
+        return 1 if rows is None else rows
+
+    def _look(
+        self, name: str, feed: dict[str, Array]
+    ) -> tuple[list[Violation], InvalidInputError | None]:
+        """Check one input's values, clip them in `feed` where the contract says so."""
+        spec = self._specs[name]
+        data = feed[name]
+        violations: list[Violation] = []
+        problem: InvalidInputError | None = None
+        if data.dtype.kind == "f" and spec.missing != "allow":
+            bad = np.isnan(data)
+            if bad.any():
+                violations.append(Violation(name, "missing", int(bad.sum())))
+                if spec.missing == "reject":
+                    problem = _problem(name, bad, "missing", "a value is missing (NaN)")
+        if data.dtype != object:
+            low, high = self._bounds[name]
+            bad = (data < low) | (data > high)
+            if bad.any():
+                violations.append(Violation(name, "range", int(bad.sum())))
+                if spec.policy == "clip":
+                    feed[name] = data = np.clip(data, low, high).astype(data.dtype)
+                elif spec.policy == "reject":
+                    text = f"{_first(data, bad)} is outside [{low:g}, {high:g}]"
+                    problem = problem or _problem(name, bad, "range", text)
+        if spec.categories is not None:
+            bad = self._unknown(name, data)
+            if bad.any():
+                violations.append(Violation(name, "category", int(bad.sum())))
+                if spec.policy == "clip" and data.dtype != object:
+                    feed[name] = _nearest(data, self._categories[name])
+                elif spec.policy != "flag":
+                    text = f"{_first(data, bad)} is none of the {len(spec.categories)} categories"
+                    problem = problem or _problem(name, bad, "category", text)
+        return violations, problem
+
+    def _unknown(self, name: str, data: Array) -> Array:
+        known = self._categories[name]
+        if data.dtype != object:
+            bad: Array = ~np.isin(data, known)
+            # A missing value is the other rule's.
+            return bad & ~np.isnan(data) if data.dtype.kind == "f" else bad
+        allowed = set(known.tolist())
+        return np.array([value not in allowed for value in data.ravel()]).reshape(data.shape)
+
+
+class _Group:
+    """Inputs of one dtype and one value a row, whose bounds are compared in one go."""
+
+    def __init__(
+        self, specs: Sequence[TensorSpec], bounds: Mapping[str, tuple[float, float]]
+    ) -> None:
+        self._names = [spec.name for spec in specs]
+        self._low = np.array([bounds[spec.name][0] for spec in specs])
+        self._high = np.array([bounds[spec.name][1] for spec in specs])
+        self._complete = np.array([spec.missing != "allow" for spec in specs])
+        self._floating = specs[0].datatype.startswith("FP")
+
+    def suspects(self, feed: Mapping[str, Array]) -> list[str]:
+        block = np.array([feed[name] for name in self._names])
+        # fmin and fmax pass NaN over, so that a missing value alone is no range violation.
+        low = np.fmin.reduce(block, axis=1)
+        high = np.fmax.reduce(block, axis=1)
+        suspect = (low < self._low) | (high > self._high)
+        if self._floating:
+            suspect |= np.isnan(block).any(axis=1) & self._complete
+        if not suspect.any():
+            return []
+        return [name for name, found in zip(self._names, suspect, strict=True) if found]
+
+
+def _together(spec: TensorSpec) -> bool:
+    return spec.shape == [-1] and spec.datatype not in ("BYTES", "BOOL") and not spec.categories
+
+
+def _group(specs: Sequence[TensorSpec]) -> list[list[TensorSpec]]:
+    groups: dict[str, list[TensorSpec]] = {}
+    for spec in specs:
+        if _together(spec):
+            groups.setdefault(spec.datatype, []).append(spec)
+    return list(groups.values())
+
+
+def _bounds(spec: TensorSpec) -> tuple[float, float]:
+    if spec.range is None:
+        return -math.inf, math.inf
+    low = -math.inf if spec.range.low is None else spec.range.low
+    high = math.inf if spec.range.high is None else spec.range.high
+    return low, high
+
+
+def _categories(spec: TensorSpec) -> Array:
+    values = spec.categories or []
+    if spec.datatype == "BYTES":
+        return np.array([str(value).encode() for value in values], dtype=object)
+    return np.sort(np.array(values))
+
+
+def _nearest(data: Array, known: Array) -> Array:
+    right = np.clip(np.searchsorted(known, data), 0, len(known) - 1)
+    left = np.clip(right - 1, 0, len(known) - 1)
+    nearer = np.where(np.abs(data - known[left]) <= np.abs(known[right] - data), left, right)
+    moved: Array = known[nearer].astype(data.dtype)
+    return np.where(np.isnan(data), data, moved) if data.dtype.kind == "f" else moved
+
+
+def _first(data: Array, bad: Array) -> object:
+    value = data.ravel()[int(np.argmax(bad.ravel()))]
+    return value if isinstance(value, bytes) else value.item()
+
+
+def _problem(name: str, bad: Array, rule: Rule, text: str) -> InvalidInputError:
+    rows = np.atleast_1d(bad)
+    row = int(np.argmax(rows.reshape(len(rows), -1).any(axis=1)))
+    return InvalidInputError(f"{text} (rule '{rule}')", where=f"input '{name}' row {row}")
