@@ -20,6 +20,15 @@ from davy.core.errors import InvalidInputError
 MEMORY_LIMIT = "1500MB"
 THREADS = 2
 
+# What a file can cause; a query that does not parse or bind is a mistake of ours and stays one.
+BAD_INPUT = (
+    duckdb.IOException,
+    duckdb.InvalidInputException,
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.SerializationException,
+)
+
 
 @contextmanager
 def open_engine(*, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT) -> Iterator[Any]:
@@ -45,7 +54,7 @@ def open_engine(*, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT) -> 
                 where="DuckDB",
                 fix="Take fewer households or fewer train_baskets",
             ) from None
-        except duckdb.Error as error:
+        except BAD_INPUT as error:
             raise InvalidInputError(first_line(error), where="DuckDB") from None
         finally:
             connection.disconnect()
