@@ -1,0 +1,183 @@
+"""Traefik's file provider: one router, one weighted service over the versions.
+
+Belongs here: the dynamic configuration, writing it whole, reading it back from Traefik's API.
+Not here: starting Traefik, choosing weights.
+
+Traefik needs, in its static configuration, ``providers.file.directory`` (or ``filename``) with
+``watch``, and ``api.insecure`` or another way to its API. It hands out weights as an exact round
+robin. A version whose servers all fail their health check gets no requests: the other has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import yaml
+
+from davy.core.clock import Clock
+from davy.core.errors import ConfigurationError, InvalidInputError, UnavailableError
+from davy.core.files import write_atomic
+from davy.rollout.counters import Arms
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What stays the same whatever the weights are.
+
+    ``name`` names the router and the weighted service; ``servers`` maps a version to the base URLs
+    of its servers; ``health_path`` is asked every ``health_interval`` seconds, None for never.
+    """
+
+    name: str
+    servers: Mapping[str, Sequence[str]]
+    rule: str = "PathPrefix(`/`)"
+    entry_points: Sequence[str] = ("web",)
+    health_path: str | None = "/v2/health/ready"
+    health_interval: float = 2.0
+
+
+def dynamic_configuration(route: Route, weights: Mapping[str, int]) -> dict[str, Any]:
+    """Return Traefik's dynamic configuration for weights in percent by version.
+
+    Raises
+    ------
+    ConfigurationError
+        A version has no servers.
+    """
+    services: dict[str, Any] = {}
+    for version in weights:
+        urls = route.servers.get(version)
+        if not urls:
+            raise ConfigurationError(f"no server of version '{version}'", where=route.name)
+        balancer: dict[str, Any] = {"servers": [{"url": url} for url in urls]}
+        if route.health_path is not None:
+            interval = f"{route.health_interval:g}s"
+            balancer["healthCheck"] = {
+                "path": route.health_path,
+                "interval": interval,
+                "timeout": interval,
+            }
+        services[service_name(route, version)] = {"loadBalancer": balancer}
+    weighted: dict[str, Any] = {
+        "services": [
+            {"name": service_name(route, version), "weight": weight}
+            for version, weight in weights.items()
+        ]
+    }
+    if route.health_path is not None:
+        weighted["healthCheck"] = {}
+    services[route.name] = {"weighted": weighted}
+    router = {
+        "rule": route.rule,
+        "service": route.name,
+        "entryPoints": list(route.entry_points),
+    }
+    return {"http": {"routers": {route.name: router}, "services": services}}
+
+
+def service_name(route: Route, version: str) -> str:
+    """Return the name of a version's own service."""
+    return f"{route.name}-{version}"
+
+
+class TraefikFile:
+    """Traffic by a file that Traefik watches.
+
+    Parameters
+    ----------
+    path : Path
+        The dynamic configuration file.
+    api : str
+        Base URL of Traefik's API.
+    route : Route
+        What stays the same.
+    clock : Clock
+        Where the time comes from.
+    patience : float
+        Seconds to wait until a weight is honoured.
+    """
+
+    def __init__(
+        self, path: Path, api: str, route: Route, *, clock: Clock, patience: float = 10.0
+    ) -> None:
+        self.path = path
+        self.route = route
+        self._clock = clock
+        self._patience = patience
+        # Straight to the router: a proxy of the environment has no say on its address.
+        self._http = httpx.Client(base_url=api, timeout=5.0, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connection to the API."""
+        self._http.close()
+
+    def set_weight(self, arms: Arms, percent: int) -> None:
+        """Write the weights, and wait for them within `patience`; see the port."""
+        if not 0 <= percent <= 100:
+            raise InvalidInputError(f"a weight is 0 to 100 percent, not {percent}")
+        weights = {arms.stable: 100 - percent, arms.canary: percent}
+        document = dynamic_configuration(self.route, weights)
+        text = yaml.safe_dump(document, sort_keys=False)
+        # Writing what is there already would make Traefik load it again.
+        if not self.path.exists() or self.path.read_text(encoding="utf-8") != text:
+            write_atomic(self.path, text)
+        until = self._clock.monotonic() + self._patience
+        while self.read_weight(arms) != percent and self._clock.monotonic() < until:
+            self._clock.sleep(POLL_SECONDS)
+
+    def read_weight(self, arms: Arms) -> int | None:
+        """Return the canary's weight in percent as Traefik has it.
+
+        None when Traefik has no such service, or one over other versions.
+
+        Raises
+        ------
+        UnavailableError
+            Traefik's API does not answer.
+        """
+        service = self._service(self.route.name)
+        if service is None:
+            return None
+        parts = service.get("weighted", {}).get("services", [])
+        found = {part["name"].partition("@")[0]: int(part.get("weight", 1)) for part in parts}
+        canary = found.pop(service_name(self.route, arms.canary), None)
+        stable = found.pop(service_name(self.route, arms.stable), None)
+        if canary is None or stable is None or any(found.values()) or not canary + stable:
+            return None
+        share = 100 * canary / (canary + stable)
+        return int(share) if share == int(share) else None
+
+    def not_ready(self, arms: Arms) -> tuple[str, ...]:
+        """Return the versions without a server that is up."""
+        return tuple(
+            version for version in (arms.stable, arms.canary) if not self._has_ready(version)
+        )
+
+    def _has_ready(self, version: str) -> bool:
+        service = self._service(service_name(self.route, version))
+        if service is None or service.get("status") != "enabled":
+            return False
+        return "UP" in service.get("serverStatus", {}).values()
+
+    def _service(self, name: str) -> dict[str, Any] | None:
+        place = f"/api/http/services/{quote(name, safe='')}@file"
+        try:
+            answer = self._http.get(place)
+            if answer.status_code == 404:
+                return None
+            answer.raise_for_status()
+            found: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise UnavailableError(
+                f"Traefik's API does not answer ({error})",
+                where=str(self._http.base_url),
+                fix="Start Traefik with its API, or correct the address",
+            ) from None
+        return found

@@ -1,0 +1,263 @@
+"""What to do after a look: a pure function of spec, state, observation and time.
+
+Belongs here: the order of reasons, when a step is done. Not here: acting on it (the engine).
+
+The order is that of `RULES`; the first that applies decides:
+
+1. an ended rollout stays as it is;
+2. a rollback under way ends once weight 0 was read back;
+3. any failing indicator rolls back, whatever else is the case, paused or past the deadline too;
+4. a promotion under way ends once weight 100 was read back;
+5. past the deadline: ``onInconclusive``, Hold or Rollback; there is no third;
+6. what forbids to go on: paused, weight not honoured, arm not ready, no counts, a veto;
+7. the first step, once nothing forbids it;
+8. an indicator without a verdict holds;
+9. a step that is too young or has seen too little holds;
+10. the next weight, or promotion after the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from davy.rollout.spec import RolloutSpec
+from davy.rollout.state import FINAL, Observation, Phase, State
+from davy.rollout.verdict import Evidence, Outcome, Verdict, judge, worst
+
+Action = Literal["hold", "advance", "promote", "rollback", "finish"]
+
+# Condition reasons beside those of `davy.rollout.counters`.
+FINISHED = "Finished"
+INDICATOR_FAILED = "IndicatorFailed"
+WEIGHT_NOT_HONOURED = "WeightNotHonoured"
+WEIGHT_UNKNOWN = "WeightUnknown"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+PAUSED = "Paused"
+ARM_NOT_READY = "ArmNotReady"
+VETO_ACTIVE = "VetoActive"
+INCONCLUSIVE = "Inconclusive"
+NOT_ENOUGH_REQUESTS = "NotEnoughRequests"
+MINIMUM_DURATION = "MinimumDuration"
+STARTED = "Started"
+ALL_PASSED = "AllPassed"
+WEIGHT_HONOURED = "WeightHonoured"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, why, and the state that follows; ``state.weight`` is what to ask the router."""
+
+    action: Action
+    reason: str
+    message: str
+    verdicts: tuple[Verdict, ...]
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the rules look at; ``state`` has the observation in it already."""
+
+    spec: RolloutSpec
+    state: State
+    observation: Observation
+    now: datetime
+    verdicts: tuple[Verdict, ...]
+
+    def hold(self, reason: str, message: str, phase: Phase | None = None) -> Decision:
+        """Return the decision to leave the weights as they are."""
+        after = self.state if phase is None else self.state.with_phase(phase)
+        return Decision("hold", reason, message, self.verdicts, after)
+
+    def finish(self, phase: Phase, message: str) -> Decision:
+        """Return the decision that ends the rollout."""
+        after = self.state.with_phase(phase)
+        return Decision("finish", WEIGHT_HONOURED, message, self.verdicts, after)
+
+    def rollback(self, reason: str, message: str) -> Decision:
+        """Return the decision to take all traffic from the canary."""
+        after = self.state.with_weight(Phase.ROLLING_BACK, step=self.state.step, weight=0)
+        return Decision("rollback", reason, message, self.verdicts, after)
+
+    def advance(self, step: int, reason: str, message: str) -> Decision:
+        """Return the decision to go to a step of the spec."""
+        weight = self.spec.steps[step].weight
+        after = self.state.with_weight(Phase.PROGRESSING, step=step, weight=weight)
+        return Decision("advance", reason, f"{message}: weight {weight}", self.verdicts, after)
+
+    def in_words(self, *outcomes: Outcome) -> str:
+        """Return the reasons of the verdicts with one of these outcomes."""
+        return "; ".join(
+            f"{verdict.indicator}: {verdict.reason}"
+            for verdict in self.verdicts
+            if verdict.outcome in outcomes
+        )
+
+
+def decide(spec: RolloutSpec, state: State, observation: Observation, now: datetime) -> Decision:
+    """Return what to do after one look.
+
+    Parameters
+    ----------
+    spec : RolloutSpec
+        With its indicators resolved (`RolloutSpec.with_indicators`).
+    state : State
+        Before the look.
+    observation : Observation
+        What the look saw.
+    now : datetime
+        Time of the look, aware.
+
+    Raises
+    ------
+    InvalidInputError
+        The observation holds counts that no interval can have.
+    """
+    seen = state.with_observation(observation, now)
+    verdicts = tuple(
+        judge(criterion, seen.evidence.get(criterion.name) or Evidence.empty())
+        for criterion in spec.criteria()
+    )
+    look = Look(spec, seen, observation, now, verdicts)
+    return next(_decisions(look))
+
+
+def _decisions(look: Look) -> Iterator[Decision]:
+    for rule in RULES:
+        decision = rule(look)
+        if decision is not None:
+            yield decision
+    yield _go_on(look)
+
+
+def _ended(look: Look) -> Decision | None:
+    if look.state.phase not in FINAL:
+        return None
+    return look.hold(FINISHED, f"the rollout has ended: {look.state.phase}")
+
+
+def _rolling_back(look: Look) -> Decision | None:
+    if look.state.phase != Phase.ROLLING_BACK:
+        return None
+    return _unhonoured(look) or look.finish(Phase.ROLLED_BACK, "the canary has weight 0")
+
+
+def _failed(look: Look) -> Decision | None:
+    if worst(look.verdicts) != "fail":
+        return None
+    return look.rollback(INDICATOR_FAILED, look.in_words("fail"))
+
+
+def _promoting(look: Look) -> Decision | None:
+    if look.state.phase != Phase.PROMOTING:
+        return None
+    return _unhonoured(look) or look.finish(Phase.PROMOTED, "the canary has weight 100")
+
+
+def _deadline(look: Look) -> Decision | None:
+    held = look.state.phase == Phase.INCONCLUSIVE
+    started, limit = look.state.started, look.spec.analysis.deadline
+    if not held and (started is None or look.now - started < limit):
+        return None
+    message = f"not decided within {_seconds(limit)}"
+    if look.spec.on_inconclusive == "Rollback" and not held:
+        return look.rollback(DEADLINE_EXCEEDED, f"{message}: rolled back, as onInconclusive says")
+    message += f": held at weight {look.state.weight}, as onInconclusive says"
+    return look.hold(DEADLINE_EXCEEDED, message, Phase.INCONCLUSIVE)
+
+
+def _paused(look: Look) -> Decision | None:
+    return look.hold(PAUSED, "the spec says paused") if look.spec.paused else None
+
+
+def _unhonoured(look: Look) -> Decision | None:
+    asked, found = look.state.weight, look.observation.weight
+    if found == asked:
+        return None
+    if found is None:
+        return look.hold(WEIGHT_UNKNOWN, f"the router does not say its weights (asked: {asked})")
+    message = f"the canary has weight {found}, asked for was {asked}"
+    return look.hold(WEIGHT_NOT_HONOURED, message)
+
+
+def _not_ready(look: Look) -> Decision | None:
+    arms = look.observation.not_ready
+    return look.hold(ARM_NOT_READY, f"no ready server: {', '.join(arms)}") if arms else None
+
+
+def _no_counts(look: Look) -> Decision | None:
+    missing = look.observation.missing
+    return None if missing is None else look.hold(missing.reason, missing.message)
+
+
+def _vetoed(look: Look) -> Decision | None:
+    answered = {veto.name for veto in look.observation.vetoes}
+    reasons = [
+        f"{name}: nothing answers for this veto"
+        for name in look.spec.analysis.vetoes
+        if name not in answered
+    ]
+    reasons += [f"{veto.name}: {veto.message}" for veto in look.observation.vetoes if veto.active]
+    return look.hold(VETO_ACTIVE, "; ".join(reasons)) if reasons else None
+
+
+def _start(look: Look) -> Decision | None:
+    if look.state.phase != Phase.PENDING:
+        return None
+    return look.advance(0, STARTED, "both arms are ready")
+
+
+def _undecided(look: Look) -> Decision | None:
+    if worst(look.verdicts) == "pass":
+        return None
+    return look.hold(INCONCLUSIVE, look.in_words("inconclusive"))
+
+
+def _unfinished(look: Look) -> Decision | None:
+    step, state = look.spec.steps[look.state.step], look.state
+    if state.step_requests < step.min_requests:
+        return look.hold(
+            NOT_ENOUGH_REQUESTS,
+            f"{state.step_requests} canary requests at this weight, wanted {step.min_requests}",
+        )
+    age = look.now - state.honoured_since if state.honoured_since else timedelta(0)
+    # A look that finds the weight for the first time has seen nothing of it yet.
+    if age < step.min_duration or age <= timedelta(0):
+        return look.hold(
+            MINIMUM_DURATION,
+            f"{_seconds(age)} at this weight, wanted {_seconds(step.min_duration)}",
+        )
+    return None
+
+
+def _go_on(look: Look) -> Decision:
+    following = look.state.step + 1
+    if following < len(look.spec.steps):
+        return look.advance(following, ALL_PASSED, "all indicators pass")
+    after = look.state.with_weight(Phase.PROMOTING, step=look.state.step, weight=100)
+    message = f"all indicators pass at the last step: {look.in_words('pass')}"
+    return Decision("promote", ALL_PASSED, message, look.verdicts, after)
+
+
+def _seconds(value: timedelta) -> str:
+    return f"{value.total_seconds():g} s"
+
+
+RULES: tuple[Callable[[Look], Decision | None], ...] = (
+    _ended,
+    _rolling_back,
+    _failed,
+    _promoting,
+    _deadline,
+    _paused,
+    _unhonoured,
+    _not_ready,
+    _no_counts,
+    _vetoed,
+    _start,
+    _undecided,
+    _unfinished,
+)

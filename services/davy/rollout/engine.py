@@ -1,0 +1,283 @@
+"""One look after another: observe, decide, write it down, act.
+
+Belongs here: the order of side effects, resuming, the rollout's own metrics.
+Not here: any decision (`davy.rollout.decide`), any outside thing (adapters).
+
+A look has one point at which it counts: the line in the journal. Before it nothing was changed;
+after it the only act left is to ask the router for a weight, which may be asked again. A crash
+before the line loses a look whose counts are read again from the same cursor; a crash after it is
+made good by asking for the recorded weight when the engine starts.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from davy.core.clock import Clock
+from davy.core.errors import ConflictError, TemporaryError
+from davy.core.logging import get_logger
+from davy.rollout.counters import METRICS_UNAVAILABLE, Arms, Missing, Reading, Series, read_interval
+from davy.rollout.decide import Decision, decide
+from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
+from davy.rollout.record import Header, Record, look_line
+from davy.rollout.replay import resume
+from davy.rollout.spec import RolloutSpec
+from davy.rollout.state import FINAL, Observation, Phase, State
+from davy.rollout.vetoes import Veto, drift_veto
+
+# A weight change under way is looked at more often than the evidence.
+SETTLING = frozenset({Phase.PROMOTING, Phase.ROLLING_BACK})
+SETTLING_SECONDS = 0.5
+# How long a stop may go unnoticed.
+STOP_SECONDS = 0.2
+ENDS = FINAL | {Phase.INCONCLUSIVE}
+
+
+class RolloutMetrics:
+    """What the rollout says of itself to Prometheus."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.weight = Gauge(
+            "davy_rollout_weight",
+            "Weight of an arm in percent, as read back from the router",
+            ["rollout", "version", "arm"],
+            registry=registry,
+        )
+        self.lower = Gauge(
+            "davy_rollout_ratio_lower",
+            "Lower confidence bound of canary rate over stable rate, valid at every look",
+            ["rollout", "indicator"],
+            registry=registry,
+        )
+        self.upper = Gauge(
+            "davy_rollout_ratio_upper",
+            "Upper confidence bound of canary rate over stable rate, valid at every look",
+            ["rollout", "indicator"],
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "davy_rollout_decisions",
+            "Decisions, by what was decided",
+            ["rollout", "decision"],
+            registry=registry,
+        )
+
+    def show(self, rollout: str, arms: Arms, weight: int | None, decision: Decision) -> None:
+        """Take over the numbers of one look."""
+        shown = math.nan if weight is None else float(weight)
+        self.weight.labels(rollout, arms.canary, "canary").set(shown)
+        self.weight.labels(rollout, arms.stable, "stable").set(100.0 - shown)
+        for verdict in decision.verdicts:
+            self.lower.labels(rollout, verdict.indicator).set(verdict.ratio.lower)
+            self.upper.labels(rollout, verdict.indicator).set(verdict.ratio.upper)
+        self.decisions.labels(rollout, decision.action).inc()
+
+
+class Engine:
+    """Takes one candidate from weight 0 to 100, or back to 0.
+
+    Parameters
+    ----------
+    spec : RolloutSpec
+        Indicators left out of it are taken from the candidate's package.
+    name : str
+        Name of the rollout, as in its record and metrics.
+    stable : str
+        Version that serves now.
+    traffic, metrics, journal, packages : ports
+        See `davy.rollout.ports`. A journal that holds looks is continued.
+    clock : Clock
+        Where the time comes from.
+    registry : CollectorRegistry, optional
+        Where ``davy_rollout_*`` are registered.
+    metrics_of_rollout : RolloutMetrics, optional
+        Given instead of `registry` when one process runs several rollouts after each other.
+
+    Raises
+    ------
+    ConflictError
+        The journal belongs to another rollout, candidate or spec.
+    InvalidInputError
+        No indicator is named anywhere, or the journal is damaged.
+    NotFoundError
+        There is no package of the candidate.
+    """
+
+    def __init__(
+        self,
+        spec: RolloutSpec,
+        *,
+        name: str,
+        stable: str,
+        traffic: Traffic,
+        metrics: Metrics,
+        journal: Journal,
+        packages: Packages,
+        clock: Clock,
+        registry: CollectorRegistry | None = None,
+        metrics_of_rollout: RolloutMetrics | None = None,
+        generation: int = 1,
+    ) -> None:
+        self.arms = Arms(stable=stable, canary=spec.candidate.version)
+        facts = packages.facts(self.arms.canary)
+        self.spec = spec.with_indicators(list(facts.indicators))
+        self.name = name
+        self._traffic = traffic
+        self._metrics = metrics
+        self._journal = journal
+        self._packages = packages
+        self._clock = clock
+        self._log = get_logger("rollout").bind(rollout=name, candidate=self.arms.canary)
+        self._own_metrics = metrics_of_rollout or RolloutMetrics(registry or CollectorRegistry())
+        record = journal.read()
+        self.header = self._header(record, facts, generation)
+        self.state = resume(record) if record is not None else State()
+        self._asserted = False
+
+    def look(self) -> Decision:
+        """Look once: observe, decide, write down, act.
+
+        Raises
+        ------
+        DavyError
+            The journal cannot be written, or the router refuses what is asked for good.
+        """
+        self._assert_weight()
+        observation = self._observe()
+        now = self._clock.now()
+        asked = self.state.weight
+        decision = decide(self.spec, self.state, observation, now)
+        self._journal.append(look_line(self.header, asked, observation, decision, now))
+        self.state = decision.state
+        self._own_metrics.show(self.name, self.arms, observation.weight, decision)
+        if decision.state.weight != asked:
+            self._ask(decision.state.weight)
+        return decision
+
+    def run(
+        self,
+        *,
+        on_look: Callable[[Decision], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Phase:
+        """Look at every interval until the rollout has ended, is held, or `stop` is set.
+
+        Parameters
+        ----------
+        on_look : callable, optional
+            Called with the decision after each look.
+        stop : threading.Event, optional
+            Ends the run before the next look; a later engine on the same journal goes on.
+
+        Returns
+        -------
+        Phase
+            ``Promoted``, ``RolledBack``, ``Inconclusive``, or where it was stopped.
+        """
+        stopping = stop or threading.Event()
+        while not stopping.is_set() and self.state.phase not in ENDS:
+            began = self._clock.monotonic()
+            decision = self.look()
+            if on_look is not None:
+                on_look(decision)
+            pause = self.spec.analysis.interval.total_seconds()
+            if self.state.phase in SETTLING:
+                pause = min(pause, SETTLING_SECONDS)
+            if self.state.phase not in ENDS:
+                self._wait(stopping, began + pause)
+        return self.state.phase
+
+    def _wait(self, stop: threading.Event, until: float) -> None:
+        while not stop.is_set() and (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, STOP_SECONDS))
+
+    def _header(self, record: Record | None, facts: GateFacts, generation: int) -> Header:
+        header = Header(
+            time=self._clock.now(),
+            rollout=self.name,
+            generation=generation,
+            settings_hash=self.spec.settings_hash(),
+            spec=self.spec.document(),
+            stable=self.arms.stable,
+            canary=self.arms.canary,
+            latency_objective_seconds=facts.latency_objective_seconds,
+        )
+        if record is None:
+            self._journal.begin(header)
+            return header
+        found = record.header
+        for field in ("rollout", "stable", "canary", "settings_hash", "latency_objective_seconds"):
+            was, now = getattr(found, field), getattr(header, field)
+            if was != now:
+                raise ConflictError(
+                    f"the record was begun with {field} '{was}', this rollout has '{now}'",
+                    where=f"rollout {self.name}",
+                    fix="Evidence starts anew with another candidate or spec: use another folder",
+                )
+        return found
+
+    def _assert_weight(self) -> None:
+        """Ask again for the recorded weight after a start, or while it must take hold."""
+        if self._asserted and self.state.phase not in SETTLING:
+            return
+        if self._read_weight() == self.state.weight:
+            self._asserted = True
+        else:
+            self._ask(self.state.weight)
+
+    def _ask(self, weight: int) -> None:
+        try:
+            self._traffic.set_weight(self.arms, weight)
+            self._asserted = True
+        except TemporaryError as error:
+            self._asserted = False
+            self._log.warning("weight not set", weight=weight, error=str(error))
+
+    def _read_weight(self) -> int | None:
+        try:
+            return self._traffic.read_weight(self.arms)
+        except TemporaryError as error:
+            self._log.warning("weight not read", error=str(error))
+            return None
+
+    def _observe(self) -> Observation:
+        weight = self._read_weight()
+        vetoes = self._packages.vetoes(self.arms.canary, self.spec.analysis.vetoes)
+        try:
+            not_ready = self._traffic.not_ready(self.arms)
+        except TemporaryError as error:
+            self._log.warning("readiness not known", error=str(error))
+            not_ready = (self.arms.canary, self.arms.stable)
+        reading, more = self._read_metrics()
+        return Observation(
+            weight=weight,
+            counts=reading.counts,
+            missing=reading.missing,
+            start=reading.start,
+            end=reading.end,
+            not_ready=not_ready,
+            vetoes=(*vetoes, *more),
+            cursor=reading.cursor,
+        )
+
+    def _read_metrics(self) -> tuple[Reading, tuple[Veto, ...]]:
+        cursor = self.state.cursor
+        try:
+            series: Sequence[Series] = self._metrics.series(self.arms, cursor.newest)
+        except TemporaryError as error:
+            return Reading(cursor, missing=Missing(METRICS_UNAVAILABLE, str(error))), ()
+        reading = read_interval(
+            cursor,
+            series,
+            arms=self.arms,
+            indicators=[indicator.name for indicator in self.spec.analysis.indicators],
+            objective=self.header.latency_objective_seconds,
+            now=self._clock.now().timestamp(),
+            stale_after=self.spec.stale_after.total_seconds(),
+        )
+        wanted = "drift" in self.spec.analysis.vetoes
+        return reading, (drift_veto(series, self.arms),) if wanted else ()

@@ -1,0 +1,126 @@
+"""A record as sentences and a small picture: what the person on call reads first.
+
+Belongs here: text made from a record. Not here: recomputing it (`davy.rollout.replay`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+from davy.rollout.record import LookLine, Record, VerdictLine
+from davy.rollout.verdict import Criterion
+
+WIDTH = 60
+_BARS = "▁▂▃▄▅▆▇█"
+# A picture of ratios runs from a tenth to tenfold, on a logarithmic scale.
+_DECADES = 1.0
+
+
+def explain(record: Record) -> str:
+    """Return the whole explanation, lines ended by a line feed."""
+    return "\n".join((*_heading(record), "", *_story(record), "", *_picture(record))) + "\n"
+
+
+def _heading(record: Record) -> Iterator[str]:
+    header, spec = record.header, record.spec()
+    weights = ", ".join(f"{step.weight} %" for step in spec.steps)
+    yield f"Rollout {header.rollout}: {header.canary} against {header.stable}"
+    yield f"Steps {weights}; a look every {spec.analysis.interval.total_seconds():g} s"
+    for criterion in spec.criteria():
+        yield (
+            f"  {criterion.name}: tolerable up to {criterion.ratio:g} times the stable rate"
+            f"{_allowance(criterion)}"
+        )
+    yield (
+        f"Promise over all looks: a tolerable canary is rolled back with chance at most "
+        f"{spec.analysis.false_rollback:g}, an intolerable one promoted with at most "
+        f"{spec.analysis.false_promotion:g}"
+    )
+    if record.cut_bytes:
+        yield f"The last line was cut off by a crash ({record.cut_bytes} bytes); not counted"
+
+
+def _allowance(criterion: Criterion) -> str:
+    return f", or up to {criterion.allowance:.3%} of requests" if criterion.allowance else ""
+
+
+def _story(record: Record) -> Iterator[str]:
+    if not record.looks:
+        yield "No look was taken yet"
+        return
+    start = record.looks[0].time
+    # Looks that say the same follow each other by the hundred: one sentence for each such run.
+    for _, group in itertools.groupby(record.looks, key=_kind):
+        looks = list(group)
+        last = looks[-1]
+        seconds = (looks[0].time - start).total_seconds()
+        span = f"look {looks[0].look}" + (f"–{last.look}" if len(looks) > 1 else "")
+        yield f"{seconds:8.1f} s  {span:<12} {_sentence(last)}"
+        if last.decision.action in {"rollback", "promote", "advance"}:
+            for verdict in last.verdicts:
+                yield f"{'':25}{verdict.indicator}: {verdict.outcome}: {verdict.reason}"
+
+
+def _kind(look: LookLine) -> tuple[str, str, int, str]:
+    decision = look.decision
+    return decision.action, decision.reason, decision.step, look.actor
+
+
+def _sentence(look: LookLine) -> str:
+    decision = look.decision
+    who = "" if look.actor == "davy" else f" (by {look.actor})"
+    what = {
+        "hold": f"Held at {decision.weight} %",
+        "advance": f"Advanced from {look.weights.asked} % to {decision.weight} %",
+        "promote": f"Promoted: from {look.weights.asked} % to 100 %",
+        "rollback": f"Rolled back: from {look.weights.asked} % to 0 %",
+        "finish": f"Ended as {decision.phase}",
+    }[decision.action]
+    return f"{what}{who} ({decision.reason}): {decision.message}"
+
+
+def _picture(record: Record) -> Iterator[str]:
+    looks = _thinned(record.looks)
+    if not looks:
+        return
+    yield f"weight        {_line([look.decision.weight / 100 for look in looks])}  0 to 100 %"
+    for name in [verdict.indicator for verdict in looks[-1].verdicts]:
+        chosen = [_of(look, name) for look in looks]
+        last = chosen[-1]
+        upper = "∞" if last.ratio_upper is None else f"{last.ratio_upper:.3g}"
+        for label, value in (("lower", _lower), ("upper", _upper)):
+            bars = _line([_ratio_height(value(verdict)) for verdict in chosen])
+            yield f"{name + ' ' + label:<13} {bars}  ratio, 0.1 to 10"
+        yield f"{'':14}now {last.outcome}: ratio {last.ratio_lower:.3g} to {upper}"
+
+
+def _of(look: LookLine, name: str) -> VerdictLine:
+    return next(verdict for verdict in look.verdicts if verdict.indicator == name)
+
+
+def _lower(verdict: VerdictLine) -> float:
+    return verdict.ratio_lower
+
+
+def _upper(verdict: VerdictLine) -> float:
+    return math.inf if verdict.ratio_upper is None else verdict.ratio_upper
+
+
+def _ratio_height(ratio: float) -> float:
+    if ratio <= 0:
+        return 0.0
+    if math.isinf(ratio):
+        return 1.0
+    return min(max((math.log10(ratio) + _DECADES) / (2 * _DECADES), 0.0), 1.0)
+
+
+def _line(heights: Sequence[float]) -> str:
+    return "".join(_BARS[round(height * (len(_BARS) - 1))] for height in heights)
+
+
+def _thinned(looks: Sequence[LookLine]) -> list[LookLine]:
+    if len(looks) <= WIDTH:
+        return list(looks)
+    return [looks[round(i * (len(looks) - 1) / (WIDTH - 1))] for i in range(WIDTH)]

@@ -1,0 +1,91 @@
+"""What the engine needs from outside: four small protocols.
+
+Belongs here: the protocols and what passes through them. Not here: any implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from davy.packaging.contract import GateDefault
+from davy.rollout.counters import Arms, Series
+from davy.rollout.record import Header, LookLine, Record
+from davy.rollout.vetoes import Veto
+
+
+class Traffic(Protocol):
+    """The router that splits requests between the arms."""
+
+    def set_weight(self, arms: Arms, percent: int) -> None:
+        """Ask for the canary's share, in percent; the stable arm has the rest.
+
+        Asking for what is there already changes nothing. Returns once it is honoured, or after a
+        bounded wait when it is not: `read_weight` tells.
+        """
+        ...
+
+    def read_weight(self, arms: Arms) -> int | None:
+        """Return the canary's share in percent as the router has it; None when it does not say."""
+        ...
+
+    def not_ready(self, arms: Arms) -> tuple[str, ...]:
+        """Return the versions that have no ready server."""
+        ...
+
+
+class Metrics(Protocol):
+    """Where raw cumulative counters come from."""
+
+    def series(self, arms: Arms, since: float | None) -> Sequence[Series]:
+        """Return the raw samples of both arms from `since` (Unix seconds) on, or recent ones.
+
+        Raises
+        ------
+        UnavailableError
+            No answer, or none that can be used.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Where the decision record is kept; one rollout holds it at a time."""
+
+    def read(self) -> Record | None:
+        """Return what has been written, or None when nothing was."""
+        ...
+
+    def begin(self, header: Header) -> None:
+        """Write the header, on the disk when this returns."""
+        ...
+
+    def append(self, line: LookLine) -> None:
+        """Write one look, on the disk when this returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """What the candidate's package brings to the gate."""
+
+    latency_objective_seconds: float
+    indicators: tuple[GateDefault, ...] = ()
+
+
+class Packages(Protocol):
+    """The model packages."""
+
+    def facts(self, version: str) -> GateFacts:
+        """Return what a version's contract asks of the gate.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such package.
+        """
+        ...
+
+    def vetoes(self, version: str, names: Sequence[str]) -> tuple[Veto, ...]:
+        """Return those of the named vetoes that a package can answer for."""
+        ...

@@ -1,0 +1,309 @@
+"""The decision record: JSON lines, one a look, from which every decision can be recomputed.
+
+Belongs here: the schema of a line, and its conversion to and from what was seen and decided.
+Not here: appending to a file (`davy.rollout.adapters.folder_journal`), recomputing
+(`davy.rollout.replay`).
+
+The first line is the header: spec, versions, latency objective. Every other line is one look. A
+last line without its end of line is a crash while writing: that look was not taken. Anything else
+that does not parse is damage, and refused with its line number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from davy.core.errors import InvalidInputError, NotFoundError
+from davy.core.files import MachineWritten
+from davy.rollout.counters import Arms, Cursor, Missing, Sample, SeriesKey
+from davy.rollout.decide import Decision
+from davy.rollout.sequential import Bounds
+from davy.rollout.spec import RolloutSpec
+from davy.rollout.state import Observation
+from davy.rollout.verdict import Counts, Outcome, Verdict
+from davy.rollout.vetoes import Veto
+
+SCHEMA_VERSION = "1"
+
+
+class Header(MachineWritten):
+    """First line: under which settings all others were decided."""
+
+    kind: Literal["header"] = "header"
+    schema_version: str = SCHEMA_VERSION
+    time: datetime
+    rollout: str
+    generation: int
+    settings_hash: str
+    spec: dict[str, Any]
+    stable: str
+    canary: str
+    latency_objective_seconds: float
+
+    def arms(self) -> Arms:
+        """Return the two versions."""
+        return Arms(self.stable, self.canary)
+
+
+class Weights(MachineWritten):
+    """Canary weight in percent: asked before the look, as read back in it (null: no answer)."""
+
+    asked: int
+    read: int | None
+
+
+class ArmCounts(MachineWritten):
+    """Requests ``n`` and events ``k``."""
+
+    n: int
+    k: int
+
+
+class IndicatorCounts(MachineWritten):
+    """One indicator's raw counts in the interval."""
+
+    indicator: str
+    stable: ArmCounts
+    canary: ArmCounts
+
+
+class Intervals(MachineWritten):
+    """Raw counts between two Unix times, or why there are none."""
+
+    start: float | None = None
+    end: float | None = None
+    counts: list[IndicatorCounts] = Field(default_factory=list)
+    missing_reason: str | None = None
+    missing_message: str | None = None
+
+
+class VerdictLine(MachineWritten):
+    """One indicator's verdict; an upper ratio of null is unbounded."""
+
+    indicator: str
+    outcome: Outcome
+    ratio_lower: float
+    ratio_upper: float | None
+    rate_lower: float
+    rate_upper: float
+    reason: str
+
+
+class VetoLine(MachineWritten):
+    """One veto as found in this look."""
+
+    name: str
+    active: bool
+    message: str
+
+
+class DecisionLine(MachineWritten):
+    """What was decided, and where the rollout stood after it."""
+
+    action: Literal["hold", "advance", "promote", "rollback", "finish"]
+    reason: str
+    message: str
+    phase: str
+    step: int
+    weight: int
+
+
+class LookLine(MachineWritten):
+    """One look."""
+
+    kind: Literal["look"] = "look"
+    look: int
+    time: datetime
+    rollout: str
+    generation: int
+    settings_hash: str
+    weights: Weights
+    not_ready: list[str] = Field(default_factory=list)
+    intervals: Intervals
+    verdicts: list[VerdictLine]
+    vetoes: list[VetoLine]
+    decision: DecisionLine
+    actor: str = "davy"
+    # Where the counters stood: (metric, version, pod, detail, Unix time, value).
+    cursor: list[tuple[str, str, str, str, float, float]] = Field(default_factory=list)
+
+    def observation(self) -> Observation:
+        """Return what this look saw."""
+        found = self.intervals
+        missing = None
+        if found.missing_reason is not None:
+            missing = Missing(found.missing_reason, found.missing_message or "")
+        return Observation(
+            weight=self.weights.read,
+            counts={
+                item.indicator: Counts(item.stable.n, item.stable.k, item.canary.n, item.canary.k)
+                for item in found.counts
+            },
+            missing=missing,
+            start=found.start,
+            end=found.end,
+            not_ready=tuple(self.not_ready),
+            vetoes=tuple(Veto(item.name, item.active, item.message) for item in self.vetoes),
+            cursor=Cursor({SeriesKey(*item[:4]): Sample(item[4], item[5]) for item in self.cursor}),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A whole record; ``cut_bytes`` counts those of a last line that a crash left unfinished."""
+
+    header: Header
+    looks: tuple[LookLine, ...]
+    cut_bytes: int = 0
+
+    def spec(self) -> RolloutSpec:
+        """Return the spec under which it was decided."""
+        return RolloutSpec.model_validate(self.header.spec)
+
+
+def look_line(
+    header: Header, asked: int, observation: Observation, decision: Decision, now: datetime
+) -> LookLine:
+    """Return the line of one look; `asked` is the weight that was asked for before it."""
+    missing, after = observation.missing, decision.state
+    return LookLine(
+        look=after.looks,
+        time=now,
+        rollout=header.rollout,
+        generation=header.generation,
+        settings_hash=header.settings_hash,
+        weights=Weights(asked=asked, read=observation.weight),
+        not_ready=list(observation.not_ready),
+        intervals=Intervals(
+            start=observation.start,
+            end=observation.end,
+            counts=[_counts_line(name, item) for name, item in observation.counts.items()],
+            missing_reason=missing.reason if missing else None,
+            missing_message=missing.message if missing else None,
+        ),
+        verdicts=[verdict_line(verdict) for verdict in decision.verdicts],
+        vetoes=[
+            VetoLine(name=veto.name, active=veto.active, message=veto.message)
+            for veto in observation.vetoes
+        ],
+        decision=decision_line(decision),
+        cursor=[(*key, *sample) for key, sample in observation.cursor.last.items()],
+    )
+
+
+def _counts_line(name: str, counts: Counts) -> IndicatorCounts:
+    return IndicatorCounts(
+        indicator=name,
+        stable=ArmCounts(n=counts.n_stable, k=counts.k_stable),
+        canary=ArmCounts(n=counts.n_canary, k=counts.k_canary),
+    )
+
+
+def verdict_line(verdict: Verdict) -> VerdictLine:
+    """Return a verdict as it is written."""
+    ratio: Bounds = verdict.ratio
+    return VerdictLine(
+        indicator=verdict.indicator,
+        outcome=verdict.outcome,
+        ratio_lower=ratio.lower,
+        ratio_upper=ratio.upper if math.isfinite(ratio.upper) else None,
+        rate_lower=verdict.rate.lower,
+        rate_upper=verdict.rate.upper,
+        reason=verdict.reason,
+    )
+
+
+def decision_line(decision: Decision) -> DecisionLine:
+    """Return a decision as it is written."""
+    return DecisionLine(
+        action=decision.action,
+        reason=decision.reason,
+        message=decision.message,
+        phase=decision.state.phase,
+        step=decision.state.step,
+        weight=decision.state.weight,
+    )
+
+
+def to_line(entry: Header | LookLine) -> bytes:
+    """Return one line of the file, with its end of line."""
+    return entry.model_dump_json().encode() + b"\n"
+
+
+def parse_record(data: bytes, *, where: str) -> Record | None:
+    """Parse a record; None when not even its header was finished.
+
+    Raises
+    ------
+    InvalidInputError
+        A line before the last does not parse, a look is missing or twice, the header is not first,
+        or a line was written under other settings; names the line.
+    """
+    whole, _, rest = data.rpartition(b"\n")
+    lines = whole.split(b"\n") if whole else []
+    if not lines:
+        return None
+    header = _parse(lines[0], Header, where=f"{where}: line 1")
+    looks = tuple(_looks(lines[1:], header, where))
+    return Record(header, looks, cut_bytes=len(rest))
+
+
+def _looks(lines: Iterable[bytes], header: Header, where: str) -> Iterable[LookLine]:
+    for number, line in enumerate(lines, start=1):
+        place = f"{where}: line {number + 1}"
+        look = _parse(line, LookLine, where=place)
+        if look.look != number:
+            raise InvalidInputError(
+                f"look {look.look} stands where look {number} should", where=place, fix=_DAMAGED
+            )
+        if look.settings_hash != header.settings_hash:
+            raise InvalidInputError(
+                f"decided under settings {look.settings_hash}, the header has "
+                f"{header.settings_hash}",
+                where=place,
+                fix=_DAMAGED,
+            )
+        yield look
+
+
+_DAMAGED = "The record is damaged: restore it, or start the rollout anew in another folder"
+
+
+def _parse(line: bytes, model: type[Any], *, where: str) -> Any:
+    try:
+        return model.model_validate(json.loads(line))
+    except (ValueError, ValidationError) as error:
+        what = str(error).splitlines()[0]
+        raise InvalidInputError(
+            f"not a {model.__name__}: {what}", where=where, fix=_DAMAGED
+        ) from None
+
+
+def read_record(path: Path) -> Record:
+    """Read a record from a file.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    InvalidInputError
+        It is empty or damaged; names the line.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError("no such record", where=str(path)) from None
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    record = parse_record(data, where=str(path))
+    if record is None:
+        raise InvalidInputError("empty: not even a header", where=str(path))
+    return record

@@ -1,0 +1,226 @@
+"""The spec of a rollout: the same YAML on a laptop and as a ModelRollout resource.
+
+Belongs here: its schema, what is refused, and what follows from it by arithmetic.
+Not here: where traffic and metrics live (adapters), what is decided (`davy.rollout.decide`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic.alias_generators import to_camel
+
+from davy.core.errors import InvalidInputError
+from davy.core.files import HandWritten, parse_model, read_document
+from davy.packaging.contract import GateDefault
+from davy.rollout.verdict import Criterion
+
+API_VERSION = "davylamp.dev/v1alpha1"
+KIND = "ModelRollout"
+
+IndicatorName = Literal["errors", "slow", "rejected"]
+VetoName = Literal["drift", "signature", "compression"]
+
+_DURATION = re.compile(r"^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$")
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Read ``24h``, ``5m``, ``1h30m``, ``0.5s``; a bare number has no unit and is refused."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.match(value) if isinstance(value, str) and value else None
+    if match is None:
+        raise ValueError(f"'{value}' is not a duration such as 30s, 5m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+def duration_text(value: timedelta) -> str:
+    """Return the seconds with their unit: what `parse_duration` reads back unchanged."""
+    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(parse_duration), PlainSerializer(duration_text, return_type=str)
+]
+
+
+class _Spec(HandWritten):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Step(_Spec):
+    """Canary weight in percent, and what must be seen at it before the next."""
+
+    weight: int = Field(ge=1, le=100)
+    min_duration: Duration = timedelta(0)
+    min_requests: int = Field(default=50, ge=0)
+
+
+class Indicator(_Spec):
+    """What is tolerable: ratio to the stable arm's rate, or the canary's own rate.
+
+    ``share`` is this indicator's part of ``falseRollback`` relative to the others'.
+    """
+
+    name: IndicatorName
+    ratio: float = Field(default=1.5, ge=1, lt=100)
+    allowance: float = Field(default=0.0, ge=0, lt=1)
+    share: float = Field(default=1.0, gt=0)
+
+
+class PrometheusSource(_Spec):
+    """Where raw counters are read; ``selector`` holds more label matchers (``job="x"``)."""
+
+    url: str = "http://127.0.0.1:9090"
+    selector: str = ""
+
+
+class Analysis(_Spec):
+    """How often to look, until when, at what, and how often it may be wrong.
+
+    ``indicators`` left empty are taken from the candidate's package. A sample older than
+    ``stale_after`` (default: three intervals, at least 10 s) is no evidence.
+    """
+
+    interval: Duration = timedelta(seconds=30)
+    deadline: Duration = timedelta(hours=24)
+    false_rollback: float = Field(default=0.05, gt=0, lt=0.5)
+    false_promotion: float = Field(default=0.05, gt=0, lt=0.5)
+    stale_after: Duration | None = None
+    indicators: tuple[Indicator, ...] = ()
+    vetoes: tuple[VetoName, ...] = ("signature", "compression")
+    prometheus: PrometheusSource = PrometheusSource()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Analysis:
+        names = [indicator.name for indicator in self.indicators]
+        if len(set(names)) < len(names):
+            raise ValueError(f"an indicator is named twice: {', '.join(names)}")
+        if self.interval <= timedelta(0):
+            raise ValueError("interval must be longer than 0s")
+        if self.deadline < self.interval:
+            raise ValueError("deadline is shorter than one interval: nothing could be decided")
+        return self
+
+
+class ServiceRef(_Spec):
+    """The InferenceService that is changed (cluster only)."""
+
+    name: str
+
+
+class Candidate(_Spec):
+    """What is to take over; its ``version`` names the arm everywhere."""
+
+    version: str = Field(min_length=1)
+    image: str | None = None
+    package_uri: str | None = Field(default=None, alias="packageURI")
+
+
+class RolloutSpec(_Spec):
+    """The ``spec`` of a ModelRollout."""
+
+    inference_service_ref: ServiceRef | None = None
+    candidate: Candidate
+    traffic: Literal["Auto", "Knative", "Standard"] = "Auto"
+    steps: tuple[Step, ...] = Field(min_length=1)
+    analysis: Analysis = Analysis()
+    on_inconclusive: Literal["Hold", "Rollback"] = "Hold"
+    paused: bool = False
+
+    @model_validator(mode="after")
+    def _ascending(self) -> RolloutSpec:
+        weights = [step.weight for step in self.steps]
+        if any(after <= before for before, after in itertools.pairwise(weights)):
+            raise ValueError(f"steps must ascend in weight, not {weights}")
+        return self
+
+    @property
+    def stale_after(self) -> timedelta:
+        """Age beyond which a sample is no evidence."""
+        limit = self.analysis.stale_after
+        return limit or max(3 * self.analysis.interval, timedelta(seconds=10))
+
+    def with_indicators(self, defaults: list[GateDefault]) -> RolloutSpec:
+        """Return the spec with the package's indicators where it names none itself.
+
+        Raises
+        ------
+        InvalidInputError
+            Neither names one, or the package names one that is not known here.
+        """
+        if self.analysis.indicators:
+            return self
+        if not defaults:
+            raise InvalidInputError(
+                "no indicator: neither the spec nor the candidate's package names one",
+                where="analysis.indicators",
+                fix="Name at least one, such as {name: errors, ratio: 1.5, allowance: 0.001}",
+            )
+        document = self.document()
+        document["analysis"]["indicators"] = [
+            {"name": item.name, "ratio": item.ratio, "allowance": item.allowance}
+            for item in defaults
+        ]
+        return parse_model(document, RolloutSpec, where="the package's rollout defaults")
+
+    def criteria(self) -> tuple[Criterion, ...]:
+        """Return what each indicator is judged by; see `davy.rollout.verdict` for the shares."""
+        total = sum(indicator.share for indicator in self.analysis.indicators)
+        return tuple(
+            Criterion(
+                name=indicator.name,
+                ratio=indicator.ratio,
+                allowance=indicator.allowance,
+                alpha_fail=self.analysis.false_rollback * indicator.share / total,
+                alpha_pass=self.analysis.false_promotion,
+            )
+            for indicator in self.analysis.indicators
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the spec as it is written in YAML or JSON; parses back to the same."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def settings_hash(self) -> str:
+        """Return 16 hex digits of the sha256 of the canonical document."""
+        text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Metadata(HandWritten):
+    """Name of the rollout; ``namespace`` and ``generation`` matter on a cluster only."""
+
+    name: str = Field(min_length=1)
+    namespace: str | None = None
+    generation: int = 1
+
+
+class Rollout(HandWritten):
+    """A ModelRollout file."""
+
+    api_version: Literal["davylamp.dev/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["ModelRollout"]
+    metadata: Metadata
+    spec: RolloutSpec
+
+
+def read_rollout(path: Path) -> Rollout:
+    """Read a ModelRollout file.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    InvalidInputError
+        It is not YAML, or does not fit; names the field and, for a misspelt one, the nearest.
+    """
+    return parse_model(read_document(path), Rollout, where=str(path))

@@ -1,0 +1,111 @@
+"""Where a rollout stands: what was asked, what was seen, since when.
+
+Belongs here: phases, the state, the observation that moves it, how it is folded.
+Not here: what to do next (`davy.rollout.decide`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from davy.rollout.counters import Cursor, Missing
+from davy.rollout.verdict import Counts, Evidence
+from davy.rollout.vetoes import Veto
+
+
+class Phase(StrEnum):
+    """Where a rollout stands, in the words of the resource's status."""
+
+    PENDING = "Pending"
+    PROGRESSING = "Progressing"
+    PROMOTING = "Promoting"
+    ROLLING_BACK = "RollingBack"
+    PROMOTED = "Promoted"
+    ROLLED_BACK = "RolledBack"
+    INCONCLUSIVE = "Inconclusive"
+
+
+FINAL = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK})
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that one look saw.
+
+    ``counts`` maps indicators to the interval's counts, empty when ``missing`` says why; ``start``
+    and ``end`` are Unix seconds; ``weight`` is the canary's percent as read back, None when the
+    router did not say; ``not_ready`` names arms without a ready server.
+    """
+
+    weight: int | None
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    missing: Missing | None = None
+    start: float | None = None
+    end: float | None = None
+    not_ready: tuple[str, ...] = ()
+    vetoes: tuple[Veto, ...] = ()
+    cursor: Cursor = field(default_factory=Cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A rollout between two looks.
+
+    ``step`` is -1 before the first; ``weight`` is the canary's percent as asked for;
+    ``honoured_since`` is when it was first read back, None until then; ``step_requests`` are the
+    canary's requests at it.
+    """
+
+    phase: Phase = Phase.PENDING
+    step: int = -1
+    weight: int = 0
+    started: datetime | None = None
+    honoured_since: datetime | None = None
+    step_requests: int = 0
+    looks: int = 0
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    cursor: Cursor = field(default_factory=Cursor)
+
+    def with_observation(self, observation: Observation, now: datetime) -> State:
+        """Return the state after a look, before anything is decided on it.
+
+        Raises
+        ------
+        InvalidInputError
+            Counts that no interval can have.
+        """
+        honoured = observation.weight == self.weight
+        since = self.honoured_since if honoured else None
+        # An interval that began before the weight was there is not split by that weight.
+        comparable = (
+            since is not None
+            and observation.start is not None
+            and observation.start >= since.timestamp()
+        )
+        evidence = dict(self.evidence)
+        for name, counts in observation.counts.items():
+            before = evidence.get(name) or Evidence.empty()
+            evidence[name] = before.with_interval(counts, comparable=comparable)
+        fresh = max((counts.n_canary for counts in observation.counts.values()), default=0)
+        return replace(
+            self,
+            started=self.started or now,
+            honoured_since=since if since is not None else (now if honoured else None),
+            step_requests=self.step_requests + (fresh if comparable else 0),
+            looks=self.looks + 1,
+            evidence=evidence,
+            cursor=observation.cursor,
+        )
+
+    def with_weight(self, phase: Phase, *, step: int, weight: int) -> State:
+        """Return the state that asks for another weight; evidence goes on."""
+        return replace(
+            self, phase=phase, step=step, weight=weight, honoured_since=None, step_requests=0
+        )
+
+    def with_phase(self, phase: Phase) -> State:
+        """Return the state in another phase at the same weight."""
+        return replace(self, phase=phase)
