@@ -9,6 +9,7 @@ is under the Business Source License 1.1; the native engine gives the same verdi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
@@ -25,23 +26,39 @@ from davy.drift.distance import (
 from davy.drift.result import Distance
 
 
+def check() -> None:
+    """Make sure that alibi-detect is installed, without the seconds that importing it takes.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not.
+    """
+    if find_spec("alibi_detect") is None:
+        raise _missing("it is not installed")
+
+
 def load() -> Any:
     """Import and return ``alibi_detect.cd``.
 
     Raises
     ------
     MissingDependencyError
-        alibi-detect is not installed.
+        It is not installed, or something that it needs is not.
     """
     try:
         import alibi_detect.cd as detectors
     except ImportError as error:
-        raise MissingDependencyError(
-            f"alibi-detect cannot be imported ({error})",
-            where="drift engine 'alibi'",
-            fix="Install davylamp[monitor], or set DAVY_DETECTOR_ENGINE=native",
-        ) from None
+        raise _missing(str(error)) from None
     return detectors
+
+
+def _missing(reason: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"alibi-detect cannot be imported ({reason})",
+        where="drift engine 'alibi'",
+        fix="Install davylamp[monitor], or set DAVY_DETECTOR_ENGINE=native",
+    )
 
 
 @dataclass(frozen=True, slots=True)

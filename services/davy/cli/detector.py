@@ -1,0 +1,127 @@
+"""``davy detector``: serve it, and read what it says.
+
+Belongs here: options and what is printed. Not here: the service.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from davy.core.errors import InvalidInputError, UnavailableError
+from davy.detector.settings import DetectorSettings
+
+app = typer.Typer(help="Watch what the models are asked: drift.", no_args_is_help=True)
+
+
+@app.command()
+def serve() -> None:
+    """Serve the detector; settings are ``DAVY_DETECTOR_*`` or ``[detector]`` in DAVY_CONFIG."""
+    from davy.detector.serve import serve as run
+
+    run(DetectorSettings.load())
+
+
+@app.command()
+def windows(
+    url: Annotated[
+        str, typer.Option(envvar="DAVY_DETECTOR_URL", help="Address of the detector.")
+    ] = "http://127.0.0.1:8090",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every feature, not only those near or above the floor.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="What the detector says, as it is.")
+    ] = False,
+) -> None:
+    """Show each version's last window: what drifted, by how much, and what it looks like."""
+    report = fetch(url)
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    console = Console(width=None)
+    for version in report["versions"]:
+        _show(console, version, everything=everything)
+    for item in report["not_watched"]:
+        console.print(f"not watched: {item['version']}: {item['message']}", markup=False)
+    if report["dropped"]:
+        dropped = ", ".join(f"{reason} {n}" for reason, n in sorted(report["dropped"].items()))
+        console.print(f"events dropped: {dropped}", markup=False)
+    if not report["versions"]:
+        console.print("no version has been heard of yet")
+
+
+def fetch(url: str) -> Any:
+    """Return the detector's report.
+
+    Raises
+    ------
+    UnavailableError
+        Nothing answers there.
+    InvalidInputError
+        Something else than a detector answers there.
+    """
+    where = f"{url.rstrip('/')}/windows"
+    try:
+        answer = httpx.get(where, timeout=5)
+        answer.raise_for_status()
+        report = answer.json()
+        if not {"versions", "not_watched", "dropped"} <= set(report):
+            raise InvalidInputError("this is no detector's answer", where=where)
+    except httpx.InvalidURL as error:
+        raise InvalidInputError(str(error), where=where) from None
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"no answer from the detector ({error})",
+            where=where,
+            fix="Start it with 'davy detector serve', or name it with --url",
+        ) from None
+    except ValueError:
+        raise InvalidInputError("this is no detector's answer", where=where) from None
+    return report
+
+
+def _show(console: Console, version: dict[str, Any], *, everything: bool) -> None:
+    title = f"{version['model']} {version['version']}"
+    filling = f"next window {version['rows']} of {version['window_rows']} rows"
+    if not version["windows"]:
+        console.print(f"{title}: no window yet, {filling}", markup=False)
+        return
+    last = version["windows"][-1]
+    count = len(version["windows"])
+    console.print(
+        f"{title}: {last['status']} ({last['rows']} rows, {last['start']} to {last['end']}; "
+        f"{count} window(s) kept, {filling})",
+        markup=False,
+    )
+    active = {(item["feature"], item["detector"]) for item in version["active"]}
+    table = Table("feature", "detector", "verdict", "effect", "floor", "p", "then → now")
+    for item in sorted(last["features"], key=lambda item: -(item["effect"] or 0)):
+        key = (item["feature"], item["detector"])
+        near = item["effect"] is not None and item["effect"] >= 0.75 * (item["floor"] or 0)
+        if everything or near or key in active or item["status"] == "drift":
+            verdict = "ACTIVE" if key in active else item["status"]
+            table.add_row(
+                item["feature"],
+                item["detector"],
+                verdict,
+                _number(item["effect"]),
+                _number(item["floor"]),
+                _number(item["p_value"]),
+                item["reason"] or "; ".join(_compared(c) for c in item["comparisons"]),
+            )
+    if table.row_count:
+        console.print(table)
+
+
+def _compared(item: dict[str, Any]) -> str:
+    return f"{item['what']} {_number(item['reference'])} → {_number(item['window'])}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,108 @@
+"""What the detector tells Prometheus.
+
+Belongs here: the metrics and how a verdict sets them. Not here: the registry, which is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from davy.drift.judge import Streaks
+from davy.drift.result import DriftResult
+
+_FEATURE = ("model", "version", "feature", "detector")
+_VERSION = ("model", "version")
+
+
+class DetectorMetrics:
+    """The detector's metrics on one registry.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+        Where they are registered; not the process-wide one in tests.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.effect = Gauge(
+            "davy_drift_effect",
+            "Distance of the last window from the reference, 0 to 1; NaN when insufficient.",
+            _FEATURE,
+            registry=registry,
+        )
+        self.p_value = Gauge(
+            "davy_drift_p_value",
+            "Rank of that distance among those of past windows; NaN when insufficient.",
+            _FEATURE,
+            registry=registry,
+        )
+        self.active = Gauge(
+            "davy_drift_active",
+            "1 when a feature drifted in enough windows in a row, else 0.",
+            _FEATURE,
+            registry=registry,
+        )
+        self.window_rows = Gauge(
+            "davy_window_rows", "Rows of the last window.", _VERSION, registry=registry
+        )
+        self.window_end = Gauge(
+            "davy_window_end_timestamp_seconds",
+            "When the last window was tested, seconds since the epoch.",
+            _VERSION,
+            registry=registry,
+        )
+        self.windows = Counter(
+            "davy_detector_windows",
+            "Windows tested, by verdict: ok, drift, insufficient or error.",
+            (*_VERSION, "status"),
+            registry=registry,
+        )
+        self.events = Counter(
+            "davy_detector_events",
+            "Payload events of watched versions, by type: request or response.",
+            (*_VERSION, "type"),
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "davy_detector_dropped",
+            "Payload events that were not used, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self.test_seconds = Histogram(
+            "davy_detector_test_seconds",
+            "Time to test one window.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+            registry=registry,
+        )
+
+    def window(
+        self, model: str, version: str, result: DriftResult, streaks: Streaks, now: datetime
+    ) -> None:
+        """Show the verdict on one window."""
+        self.window_rows.labels(model, version).set(result.rows)
+        self.window_end.labels(model, version).set(now.timestamp())
+        self.windows.labels(model, version, result.status).inc()
+        for item in result.features:
+            labels = (model, version, item.feature, item.detector)
+            streak = streaks.get((item.feature, item.detector))
+            self.effect.labels(*labels).set(item.effect)
+            self.p_value.labels(*labels).set(item.p_value)
+            self.active.labels(*labels).set(1 if streak and streak.active else 0)
+
+    def forget(self, model: str, version: str) -> None:
+        """Remove the gauges of a version that is no longer watched, so that no alert hangs."""
+        for gauge in (self.effect, self.p_value, self.active, self.window_rows, self.window_end):
+            gauge.remove_by_labels({"model": model, "version": version})
+
+    def dropped_by_reason(self) -> Mapping[str, int]:
+        """Return the dropped events by reason, as they are counted."""
+        return {
+            sample.labels["reason"]: int(sample.value)
+            for metric in self.dropped.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }

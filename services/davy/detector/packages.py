@@ -1,0 +1,141 @@
+"""From a model version to what is watched of it: its package's reference and calibration.
+
+Belongs here: finding and reading the package, converting its contract. Not here: windows.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davy.core.errors import InvalidInputError, NotFoundError
+from davy.detector.settings import DetectorSettings
+from davy.drift.distance import FeatureWindow, Values
+from davy.drift.interface import Detector
+from davy.drift.judge import Null, Rules, TestKey, too_coarse
+from davy.drift.tabular import SCORE, tabular_detector
+from davy.packaging.contract import Calibration, Contract
+from davy.packaging.package import REFERENCE, Package, read_package
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is watched of one model version.
+
+    ``categories`` are the features and whether each is an integer, ``output`` the name of the
+    score among the model's outputs, ``coarse`` the tests that could not alarm alone because the
+    package holds too few past distances.
+    """
+
+    model: str
+    version: str
+    categories: Mapping[str, bool]
+    output: str
+    detector: Detector
+    rules: Rules
+    coarse: tuple[TestKey, ...] = ()
+
+
+class Packages(Protocol):
+    """Where subjects come from."""
+
+    def load(self, version: str) -> Subject:
+        """Return the subject of a version.
+
+        Raises
+        ------
+        NotFoundError, IntegrityError, InvalidInputError
+            There is no such package; it is not as it was written; it holds nothing to watch.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPackages:
+    """Packages in a folder, ``STORE/NAME/VERSION``; each is verified when it is read."""
+
+    settings: DetectorSettings
+
+    def load(self, version: str) -> Subject:
+        """Return the subject of a version; errors as in `Packages.load`."""
+        package = read_package(self._find(version), public_key=self.settings.public_key)
+        contract = package.contract
+        rules = Rules(
+            window_rows=contract.calibration.window_rows,
+            minimum_share=self.settings.minimum_window_share,
+            false_discovery_rate=self.settings.false_discovery_rate,
+            consecutive=self.settings.consecutive_windows,
+        )
+        nulls = calibrated(contract.calibration)
+        if not nulls:
+            raise InvalidInputError(
+                "its contract holds no past distances, so nothing can be watched",
+                where=str(package.path),
+                fix="Calibrate the reference and package again",
+            )
+        categories = {
+            item.name: item.datatype.startswith(("INT", "UINT")) for item in contract.inputs
+        }
+        detector = tabular_detector(self.settings.engine, nulls, rules)
+        return Subject(
+            model=contract.name,
+            version=version,
+            categories=categories,
+            output=_output(contract),
+            detector=detector.fit(_reference(package, categories)),
+            rules=rules,
+            coarse=tuple(too_coarse(nulls, rules)),
+        )
+
+    def _find(self, version: str) -> Path:
+        store = self.settings.store
+        # The version comes from the network: it must not be able to name another place.
+        found = sorted(store.glob(f"*/{version}")) if _VERSION.fullmatch(version) else []
+        if not found:
+            raise NotFoundError(
+                f"no package of version '{version[:128]}'",
+                where=str(store),
+                fix="Put the package there, or point DAVY_DETECTOR_STORE to where it is",
+            )
+        return found[0]
+
+
+def calibrated(calibration: Calibration) -> dict[TestKey, Null]:
+    """Return a contract's nulls as the judge takes them."""
+    return {
+        (null.feature, null.detector): Null(np.sort(np.array(null.distances, float)), null.floor)
+        for null in calibration.nulls
+    }
+
+
+def _output(contract: Contract) -> str:
+    names = [item.name for item in contract.outputs]
+    return SCORE if SCORE in names or not names else names[0]
+
+
+def _reference(package: Package, categories: Mapping[str, bool]) -> FeatureWindow:
+    where = str(package.path / REFERENCE)
+    try:
+        table = pq.read_table(io.BytesIO(package.content(REFERENCE)))
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(f"cannot be read as Parquet: {reason}", where=where) from None
+    wanted = {**categories, SCORE: False}
+    lacking = sorted(set(wanted) - set(table.column_names))
+    if lacking:
+        raise InvalidInputError(f"lacks the columns {', '.join(lacking)}", where=where)
+    columns: dict[str, Values] = {
+        name: table[name].to_numpy().astype(np.int64 if category else np.float64)
+        for name, category in wanted.items()
+    }
+    return columns

@@ -1,0 +1,78 @@
+"""Settings of the detector: ``DAVY_DETECTOR_*`` or the table ``[detector]``.
+
+Belongs here: every knob, with its unit and its reason. Not here: what belongs to a package
+(window size, floors, nulls: they come calibrated in its contract).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from davy.core.logging import LogFormat
+from davy.core.settings import DavySettings
+
+
+class DetectorSettings(DavySettings):
+    """How the detector listens, what it watches and how much it may hold."""
+
+    section: ClassVar[str] = "detector"
+    model_config = SettingsConfigDict(env_prefix="DAVY_DETECTOR_")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8090, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    store: Path = Field(description="Folder of model packages, STORE/NAME/VERSION.")
+    public_key: Path | None = Field(
+        None, description="PEM key of the packages' signer; without one signatures are not checked."
+    )
+    engine: Literal["alibi", "native"] = Field(
+        "alibi",
+        description="What measures the distances: alibi-detect (Business Source License), or "
+        "native (scipy). Verdicts are the same.",
+    )
+    consecutive_windows: int = Field(
+        2, ge=1, description="Windows in a row that must drift before a feature is active."
+    )
+    false_discovery_rate: float = Field(
+        0.05, gt=0, lt=1, description="Benjamini-Hochberg's bound over the tests of one window."
+    )
+    minimum_window_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="A window with fewer rows than this share of the package's is insufficient.",
+    )
+    window_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="A window ends at this age even if it is not full, so that silence shows.",
+    )
+    join_seconds: float = Field(
+        30.0, gt=0, description="How long a request's row waits for its response's score."
+    )
+    pending_events: int = Field(
+        5000, ge=1, description="Requests and responses held per version while they wait to meet."
+    )
+    queue_events: int = Field(
+        5000, ge=1, description="Events held between the web server and the windows; then dropped."
+    )
+    body_bytes: int = Field(
+        32 * 1024 * 1024, ge=1, description="Largest accepted body, in bytes; a larger one is 413."
+    )
+    versions: int = Field(
+        16, ge=1, description="Model versions watched at once; the longest unheard-of gives way."
+    )
+    forget_seconds: float = Field(
+        21600.0, gt=0, description="A version unheard of for so long loses its state and series."
+    )
+    retry_seconds: float = Field(
+        30.0, gt=0, description="How long a version whose package could not be read is left alone."
+    )
+    history_windows: int = Field(
+        20, ge=1, description="Past windows per version that GET /windows shows."
+    )
+    log_level: str = Field("INFO", description="Lowest level that is logged.")
+    log_style: LogFormat = Field("json", description="json: one object a line; console: text.")

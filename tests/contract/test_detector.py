@@ -1,0 +1,239 @@
+"""The detector as a process, with a real package, events as the predictor sends them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from davy.drift.null import null_distances
+from davy.packaging.package import write_package
+from davy.protocol.events import (
+    BATCH_CONTENT_TYPE,
+    REQUEST,
+    RESPONSE,
+    PayloadEvent,
+    encode_batch,
+)
+from davy.protocol.tensors import tensor
+from davy.protocol.v2 import InferRequest, InferResponse, encode_request, encode_response
+
+WINDOW = 200
+FLOORS = {"ks": 0.15, "chi2": 0.15, "missing": 0.05}
+
+
+def draw(rng, rows):
+    return {
+        "price": rng.lognormal(1, 0.7, rows).astype(np.float32),
+        "popularity": rng.beta(1, 9, rows).astype(np.float32),
+        "department": rng.choice(6, rows, p=np.arange(1, 7) / 21),
+        "score": rng.beta(1, 4, rows).astype(np.float32),
+    }
+
+
+def write_watched_package(folder):
+    rng = np.random.default_rng(3)
+    blocks = {week: draw(rng, 300) for week in range(4)}
+    whole = {name: np.concatenate([b[name] for b in blocks.values()]) for name in blocks[0]}
+    doubles = {
+        week: {n: v.astype(float) if v.dtype.kind == "f" else v for n, v in block.items()}
+        for week, block in blocks.items()
+    }
+    nulls = null_distances(doubles, window_rows=WINDOW, draws_per_block=60, rng=rng)
+    folder.mkdir(exist_ok=True)
+    reference = folder / "reference.parquet"
+    pq.write_table(pa.table({**whole, "block": np.repeat(np.arange(4), 300)}), reference)
+    model = folder / "model.onnx"
+    model.write_bytes(b"the detector never opens it")
+    interval = {"value": 0.5, "lower": 0.4, "upper": 0.6, "n": 100}
+    contract = {
+        "name": "watched",
+        "version": "",
+        "task": "watched",
+        "kind": "ranking",
+        "quantization": "fp32",
+        "created": "2017-12-31T00:00:00Z",
+        "inputs": [
+            {"name": "price", "datatype": "FP32"},
+            {"name": "popularity", "datatype": "FP32", "missing": "flag"},
+            {"name": "department", "datatype": "INT64"},
+        ],
+        "outputs": [{"name": "score", "datatype": "FP32"}],
+        "training": {
+            "data_fingerprint": "0",
+            "rows": 1,
+            "start": "2017-01-01T00:00:00Z",
+            "end": "2017-12-01T00:00:00Z",
+            "code_version": "test",
+            "seed": 1,
+            "libraries": {},
+        },
+        "metrics": [{"name": "ndcg@10", "overall": interval}],
+        "baselines": {},
+        "compression": {
+            "budget": 0.01,
+            "prefer": "size",
+            "candidates": [],
+            "chosen": "fp32",
+            "why": "the only one",
+        },
+        "calibration": {
+            "window_rows": WINDOW,
+            "blocks": 4,
+            "nulls": [
+                {
+                    "feature": feature,
+                    "detector": detector,
+                    "distances": distances.tolist(),
+                    "floor": FLOORS[detector],
+                }
+                for (feature, detector), distances in nulls.items()
+            ],
+        },
+        "rollout": {"latency_objective_seconds": 0.1},
+        "privacy": {},
+        "lineage": {},
+    }
+    files = {"model.onnx": model, "reference.parquet": reference}
+    return write_package(folder / "store", contract, files, private_key=None)
+
+
+def exchange(rng, number, version, broken):
+    rows = draw(rng, 100)
+    if broken:
+        rows["popularity"][:] = np.nan
+        rows["price"] *= 1.6
+    score = rows.pop("score")
+    inputs = tuple(tensor(name, values) for name, values in rows.items())
+    answer = InferResponse("watched", version, (tensor("score", score),))
+    for kind, encoded in (
+        (REQUEST, encode_request(InferRequest(inputs), binary=True)),
+        (RESPONSE, encode_response(answer, binary=["score"])),
+    ):
+        yield PayloadEvent(
+            id=f"{broken}-{number}",
+            type=kind,
+            source="/davy/predictor/watched",
+            time=datetime.now(UTC),
+            service="watched",
+            namespace="",
+            version=version,
+            sample_rate=0.1,
+            body=encoded.body,
+            header_length=encoded.header_length,
+        )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(store, port, log, engine="native"):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "DAVY_DETECTOR_STORE": str(store),
+        "DAVY_DETECTOR_PORT": str(port),
+        "DAVY_DETECTOR_ENGINE": engine,
+    }
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [Path(sys.executable).parent / "davy", "detector", "serve"],
+            env=environment,
+            stderr=file,
+            stdout=file,
+        )
+
+
+def wait(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = condition()
+        except httpx.HTTPError:
+            found = None
+        if found:
+            return found
+        assert process.poll() is None, "the detector ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("engine", ["alibi", "native"])
+def test_a_quiet_stream_stays_quiet_and_a_broken_one_is_active_within_two_windows(tmp_path, engine):
+    package = write_watched_package(tmp_path)
+    version = package.contract.version
+    port, log = free_port(), tmp_path / "log"
+    process = start(tmp_path / "store", port, log, engine)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            wait(lambda: client.get("/health/ready").status_code == 200, process)
+            rng = np.random.default_rng(11)
+
+            def send(requests, broken):
+                for first in range(0, requests, 50):
+                    events = [
+                        event
+                        for number in range(first, first + 50)
+                        for event in exchange(rng, number, version, broken)
+                    ]
+                    headers = {"content-type": BATCH_CONTENT_TYPE}
+                    answer = client.post("/", content=encode_batch(events), headers=headers)
+                    assert answer.status_code == 202
+
+            def windows(count):
+                (one, *_) = client.get("/windows").json()["versions"] or [{"windows": []}]
+                return one if len(one["windows"]) >= count else None
+
+            send(4 * WINDOW, broken=False)
+            quiet = wait(lambda: windows(4), process)
+            assert [w["status"] for w in quiet["windows"]].count("drift") <= 1
+            assert quiet["active"] == []
+            send(2 * WINDOW, broken=True)
+            found = wait(lambda: windows(6), process)
+            active = {(item["feature"], item["detector"]) for item in found["active"]}
+            assert active == {("popularity", "missing"), ("price", "ks")}
+            assert found["windows"][4]["status"] == "drift"
+            metrics = client.get("/metrics").text
+        arm = f'model="watched",version="{version}"'
+        assert f'davy_drift_active{{detector="ks",feature="price",{arm}}} 1.0' in metrics
+        assert f"davy_window_rows{{{arm}}} {float(WINDOW)}" in metrics
+        lint = subprocess.run(
+            ["promtool", "check", "metrics"],
+            input=metrics,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        ours = [line for line in lint.stderr.splitlines() if line.startswith("davy_")]
+        assert ours == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert [line["event"] for line in lines].count("window") == 6
+    assert lines[-1]["event"] == "stopped"
+
+
+def test_a_port_in_use_is_one_line_and_its_exit_code(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        log = tmp_path / "log"
+        process = start(tmp_path, taken.getsockname()[1], log)
+        assert process.wait(60) == 73
+    assert "the port is in use. Set DAVY_DETECTOR_PORT to a free one" in log.read_text()

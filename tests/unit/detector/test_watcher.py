@@ -1,0 +1,171 @@
+import asyncio
+import json
+
+import pytest
+
+ROWS = 50
+
+
+def feed(watcher, samples):
+    async def run():
+        for sample in samples:
+            await watcher.take(sample)
+
+    asyncio.run(run())
+
+
+def value(registry, name, **labels):
+    return registry.get_sample_value(name, labels)
+
+
+PRICE = {"model": "m", "version": "v1", "feature": "price"}
+
+
+def test_a_clean_window_is_ok_and_shown(watcher, traffic, registry, clock):
+    feed(watcher, traffic(ROWS))
+    assert value(registry, "davy_window_rows", model="m", version="v1") == ROWS
+    end = value(registry, "davy_window_end_timestamp_seconds", model="m", version="v1")
+    assert end == clock.now().timestamp()
+    assert value(registry, "davy_drift_active", **PRICE, detector="ks") == 0
+    assert 0 < value(registry, "davy_drift_effect", **PRICE, detector="ks") < 0.25
+    assert value(registry, "davy_drift_p_value", **PRICE, detector="ks") > 0.01
+    for kind in ("request", "response"):
+        labels = {"model": "m", "version": "v1", "type": kind}
+        assert value(registry, "davy_detector_events_total", **labels) == ROWS
+
+
+def test_a_drift_is_active_after_the_second_window_and_over_after_two_quiet_ones(
+    watcher, traffic, registry
+):
+    seen = []
+    for seed, shift in enumerate((0, 3, 3, 3, 0, 0)):
+        feed(watcher, traffic(ROWS, seed=seed, shift=shift))
+        seen.append(value(registry, "davy_drift_active", **PRICE, detector="ks"))
+    assert seen == [0, 0, 1, 1, 1, 0]
+
+
+def test_a_column_that_turns_null_is_drift_of_its_missing_share(watcher, traffic, registry):
+    for seed in (1, 2):
+        feed(watcher, traffic(ROWS, seed=seed, null=True))
+    assert value(registry, "davy_drift_active", **PRICE, detector="missing") == 1
+    assert value(registry, "davy_drift_active", **PRICE, detector="ks") == 0
+    effect = value(registry, "davy_drift_effect", **PRICE, detector="ks")
+    assert effect != effect  # noqa: PLR0124 (NaN)
+
+
+def test_the_report_shows_the_last_windows_as_json(watcher, traffic, packages):
+    feed(watcher, traffic(ROWS, shift=3) + traffic(3, seed=1))
+    report = json.loads(json.dumps(watcher.report(), allow_nan=False))
+    (version,) = report["versions"]
+    assert (version["version"], version["rows"]) == ("v1", 3)
+    (window,) = version["windows"]
+    assert (window["status"], window["rows"], window["scored"]) == ("drift", ROWS, ROWS)
+    (price,) = [f for f in window["features"] if f["status"] == "drift"]
+    assert price["feature"] == "price"
+    assert price["comparisons"][1]["what"] == "median"
+    assert len(price["examples"]) == 5
+    assert packages.loaded == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("other", "unknown_version"), ("damaged", "package_untrusted"), ("", "no_version")],
+)
+def test_events_of_a_version_that_cannot_be_watched_are_counted_and_dropped(
+    watcher, traffic, registry, version, reason
+):
+    feed(watcher, traffic(2, version=version) + traffic(1))
+    assert value(registry, "davy_detector_dropped_total", reason=reason) == 4
+    assert [item["version"] for item in watcher.report()["versions"]] == ["v1"]
+
+
+def test_a_version_that_could_not_be_read_is_tried_again_later(watcher, traffic, packages, clock):
+    feed(watcher, traffic(3, version="late"))
+    assert packages.loaded == ["late"]
+    assert watcher.report()["not_watched"][0]["reason"] == "unknown_version"
+    clock.sleep(31)
+    feed(watcher, traffic(1, version="late"))
+    assert packages.loaded == ["late", "late"]
+
+
+def test_an_unreadable_package_of_an_unforeseen_kind_stops_nothing(
+    watcher, traffic, packages, registry, monkeypatch
+):
+    def load(version):
+        raise RuntimeError("a format of the future")
+
+    monkeypatch.setattr(packages, "load", load)
+    feed(watcher, traffic(1))
+    assert value(registry, "davy_detector_dropped_total", reason="package_unreadable") == 2
+
+
+def test_a_request_with_other_features_is_dropped_with_the_reason(watcher, traffic, registry):
+    samples = traffic(1)
+    samples[0].values.pop("price")
+    samples[1].values["score"] = float("nan")
+    feed(watcher, samples)
+    assert value(registry, "davy_detector_dropped_total", reason="other_features") == 1
+    assert value(registry, "davy_detector_dropped_total", reason="no_score") == 1
+
+
+def test_a_category_that_comes_as_a_float_is_dropped(watcher, traffic, registry):
+    samples = traffic(1)
+    samples[0].values["department"] = 1.5
+    feed(watcher, samples)
+    assert value(registry, "davy_detector_dropped_total", reason="other_features") == 1
+
+
+def test_events_told_twice_count_once(watcher, traffic, registry):
+    feed(watcher, traffic(4) * 2)
+    assert value(registry, "davy_detector_dropped_total", reason="duplicate") == 8
+    assert watcher.report()["versions"][0]["rows"] == 4
+
+
+def test_only_so_many_versions_are_watched_and_the_gauges_of_the_others_go(
+    watcher, traffic, registry
+):
+    feed(watcher, traffic(ROWS, version="v1"))
+    feed(watcher, traffic(1, version="v2") + traffic(1, version="v3"))
+    assert [item["version"] for item in watcher.report()["versions"]] == ["v2", "v3"]
+    assert value(registry, "davy_drift_active", **PRICE, detector="ks") is None
+
+
+def test_a_version_unheard_of_is_forgotten(watcher, traffic, registry, clock, settings):
+    feed(watcher, traffic(ROWS))
+    clock.sleep(settings.forget_seconds - 1)
+    asyncio.run(watcher.tick())
+    assert value(registry, "davy_window_rows", model="m", version="v1") == ROWS
+    clock.sleep(1)
+    asyncio.run(watcher.tick())
+    assert value(registry, "davy_window_rows", model="m", version="v1") is None
+    assert watcher.report()["versions"] == []
+
+
+def test_a_window_that_grows_old_ends_as_insufficient(watcher, traffic, registry, clock, settings):
+    feed(watcher, traffic(10))
+    clock.sleep(settings.window_seconds)
+    asyncio.run(watcher.tick())
+    labels = {"model": "m", "version": "v1", "status": "insufficient"}
+    assert value(registry, "davy_detector_windows_total", **labels) == 1
+    assert value(registry, "davy_window_rows", model="m", version="v1") == 10
+
+
+def test_an_engine_that_fails_costs_its_window_and_nothing_else(
+    watcher, traffic, registry, packages, monkeypatch
+):
+    class FailingDetector:
+        def test(self, window):
+            raise RuntimeError("inside the engine")
+
+    feed(watcher, traffic(1))
+    subject = watcher._watched["v1"].subject
+    object.__setattr__(subject, "detector", FailingDetector())
+    feed(watcher, traffic(ROWS, first=1))
+    labels = {"model": "m", "version": "v1", "status": "error"}
+    assert value(registry, "davy_detector_windows_total", **labels) == 1
+    assert watcher.report()["versions"][0]["rows"] == 1
+
+
+def test_a_full_queue_drops_and_counts(watcher, traffic, registry):
+    assert watcher.accept(traffic(300)) == 100
+    assert value(registry, "davy_detector_dropped_total", reason="queue_full") == 100
