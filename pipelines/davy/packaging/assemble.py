@@ -29,8 +29,8 @@ from davy.packaging.contract import (
 class Findings:
     """What the steps of a run measured.
 
-    ``fingerprint`` is the sha256 of the data, ``pseudonymised`` its columns that are; ``rows``, ``start`` and ``end`` are of the rows
-    that the model was fitted to.
+    ``fingerprint`` is the sha256 of the data, ``pseudonymised`` names its columns that are;
+    ``rows``, ``start`` and ``end`` are of the rows that the model was fitted to.
     """
 
     fingerprint: str

@@ -152,10 +152,13 @@ def _verdict(metric: Metric, rivals: dict[str, Metric]) -> str:
     best = max(rivals, key=lambda name: rivals[name].overall.value)
     gap = metric.overall.value - rivals[best].overall.value
     word = "above" if gap > 0 else "not above"
-    return (
+    sentence = (
         f"{metric.name} is {between(metric.overall)}: {word} the best baseline, {best} with "
         f"{figure(rivals[best].overall.value)} (difference {figure(gap)})."
     )
+    if gap > 0 and metric.overall.lower <= rivals[best].overall.upper:
+        sentence += " Their intervals overlap: this alone does not show that it is better."
+    return sentence
 
 
 def _inputs(contract: Contract) -> Section:
@@ -196,7 +199,7 @@ def _compression(contract: Contract) -> Section:
         f"Allowed to lose {figure(part.budget)} of quality; among those that do not, the best "
         f"by {part.prefer}."
     )
-    chosen = f"Chosen: {part.chosen}. {part.why}"
+    chosen = f"Chosen: {part.chosen}. {part.why[:1].upper()}{part.why[1:]}"
     return Section("Compression", (asked, chosen), tables=(Table(headers, rows, mark),))
 
 
@@ -272,8 +275,8 @@ def _limits(contract: Contract) -> Iterator[str]:
         yield from _cost(contract)
     if contract.calibration.blocks:
         yield (
-            f"{contract.calibration.blocks} past blocks are few: the calibration cannot tell "
-            f"apart rarer than one in {contract.calibration.blocks + 1}."
+            f"The alarms know {contract.calibration.blocks} past blocks of time: what is normal "
+            "but did not happen in those (a season, a holiday) can still raise one."
         )
     else:
         yield "The alarms were not calibrated on past blocks of time."

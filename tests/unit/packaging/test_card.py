@@ -83,6 +83,13 @@ def test_the_chosen_candidate_and_its_reason_are_said(draft: Contract) -> None:
 
 def test_the_verdict_names_the_best_baseline(draft: Contract) -> None:
     assert "above the best baseline, personal with 0.1712" in render_text(draft)
+    assert "Their intervals overlap" in render_text(draft)
+    poor = draft.baselines["personal"].model_copy(
+        update={
+            "overall": draft.metrics[0].overall.model_copy(update={"value": 0.1, "upper": 0.11})
+        }
+    )
+    assert "overlap" not in render_text(draft.model_copy(update={"baselines": {"poor": poor}}))
     worse = draft.model_copy(update={"metrics": [draft.baselines["personal"]]})
     assert "not above the best baseline" in render_text(worse)
     alone = draft.model_copy(update={"baselines": {}})

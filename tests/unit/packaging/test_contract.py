@@ -162,7 +162,7 @@ def test_a_range_the_wrong_way_round_is_refused(draft: Contract) -> None:
 
 def test_canonical_json_has_one_form_and_no_nan() -> None:
     assert canonical({"b": "é", "a": [1, 2.5]}) == '{"a":[1,2.5],"b":"é"}'.encode()
-    with pytest.raises(ValueError, match="NaN|not JSON compliant"):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         canonical({"a": float("nan")})
 
 
