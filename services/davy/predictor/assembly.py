@@ -13,16 +13,16 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
-from davy.packaging.package import Package, read_package
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
 from davy.predictor.payload import NoSink, PayloadLog
 from davy.predictor.plane import DataPlane
-from davy.predictor.pseudonymise import Pseudonymiser, check_columns
+from davy.predictor.pseudonymise import Pseudonymiser
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.threads import cpu_limit, threads
 from davy.predictor.validation import InputPolicy
+from davy.predictor.verify import check_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,6 @@ class Assembly:
         """End what runs beside the requests."""
         if self.log is not None:
             await self.log.close()
-
-
-def check(settings: PredictorSettings) -> Package:
-    """Verify what can be verified without executing anything.
-
-    Raises
-    ------
-    NotFoundError, IntegrityError, InvalidInputError, ConfigurationError
-        The package cannot be served, or the settings do not fit it.
-    """
-    package = read_package(settings.model_dir, public_key=settings.public_key)
-    check_columns(settings.pseudonymise, package.contract)
-    return package
 
 
 def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock: Clock) -> Assembly:

@@ -6,13 +6,10 @@ Belongs here: the keyed hash and where in a body it is applied. Not here: which 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from davy.core.errors import ConfigurationError
-from davy.packaging.contract import Contract
 from davy.protocol.tensors import Tensor
 from davy.protocol.v2 import (
     Encoded,
@@ -69,22 +66,3 @@ class Pseudonymiser:
         flat = [self.value(value) for value in tensor.data.ravel()]
         data.reshape(-1)[:] = flat
         return replace(tensor, data=data)
-
-
-def check_columns(columns: Collection[str], contract: Contract) -> None:
-    """Hold the configured columns against a contract.
-
-    Raises
-    ------
-    ConfigurationError
-        A column is not a tensor of the model, or not of datatype BYTES.
-    """
-    datatypes = {spec.name: spec.datatype for spec in (*contract.inputs, *contract.outputs)}
-    for column in sorted(columns):
-        if datatypes.get(column) != "BYTES":
-            found = datatypes.get(column, "no tensor of the model")
-            raise ConfigurationError(
-                f"'{column}' is {found}; only BYTES can be pseudonymised",
-                where="DAVY_PREDICTOR_PSEUDONYMISE",
-                fix="Name tensors of datatype BYTES of the model's contract",
-            )

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from davy.predictor.multiprocess import separate
 
@@ -27,8 +27,11 @@ import bentoml  # noqa: E402
 from davy.core import logging  # noqa: E402
 from davy.core.clock import SystemClock  # noqa: E402
 from davy.core.errors import DavyError  # noqa: E402
-from davy.predictor.handler import Handler, Receive, Scope, Send  # noqa: E402
 from davy.predictor.settings import PredictorSettings  # noqa: E402
+from davy.predictor.verify import check  # noqa: E402
+
+if TYPE_CHECKING:
+    from davy.predictor.handler import Handler, Receive, Scope, Send
 
 # BentoML keeps a timer for each request this long, so it is not longer than a request can need.
 TIMEOUT_SECONDS = 30
@@ -80,8 +83,6 @@ def make_service() -> Any:
         @staticmethod
         def verify() -> None:
             """Refuse to start at all with a package that cannot be served."""
-            from davy.predictor.assembly import check
-
             logging.configure()
             try:
                 check(PredictorSettings.load())
