@@ -292,12 +292,13 @@ def _feature_columns(
     built: Built, task: Task, definitions: Mapping[str, Definition]
 ) -> list[FeatureColumn]:
     rows = built.rows
-    missing = {f"missing_{f.name}": rows[f.name].isnull().mean() for f in task.features}
+    numbers = [f for f in task.features if f.type == "number"]
+    missing = {f"missing_{f.name}": rows[f.name].isnan().mean() for f in numbers}
     outside = {
-        f"outside_{f.name}": (~rows[f.name].between(f.range.low, f.range.high))
-        .fill_null(False)
-        .mean()
-        for f in task.features
+        f"outside_{f.name}": (
+            ~rows[f.name].isnan() & ~rows[f.name].between(f.range.low, f.range.high)
+        ).mean()
+        for f in numbers
         if f.range
     }
     shares = rows.aggregate(**missing, **outside).to_pyarrow().to_pylist()[0]
@@ -307,7 +308,7 @@ def _feature_columns(
             says=definitions[f.name].says,
             type=f.type,
             unit=f.unit or definitions[f.name].unit,
-            missing=shares[f"missing_{f.name}"],
+            missing=shares.get(f"missing_{f.name}", 0.0),
             outside=shares.get(f"outside_{f.name}", 0.0),
         )
         for f in task.features

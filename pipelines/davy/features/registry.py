@@ -247,14 +247,14 @@ def _nearest(name: str, known: Iterable[str | None]) -> str:
 def feature_column(feature: Feature, definition: Definition, signals: Any) -> Any:
     """Return the feature's column in the task's unit and type.
 
-    A number is float32, null where it is missing. A category is int64, moved into its range:
+    A number is float32, NaN where it is missing. A category is int64, moved into its range:
     the highest code means "that many or more", and is also that of a value that does not exist.
     """
     value = definition.value(signals)
     if feature.unit is not None and feature.unit != definition.unit:
         value = definition.units[feature.unit](value)
     if feature.type == "number":
-        return value.cast("float32")
+        return value.fill_null(float("nan")).cast("float32")
     assert feature.range is not None  # noqa: S101 (the task's schema: a category has one)
     low, high = int(feature.range.low), int(feature.range.high)
     return value.cast("int64").fill_null(high).clip(low, high)
