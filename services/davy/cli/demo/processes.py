@@ -129,12 +129,21 @@ class Supervisor:
         self.wait_until(name, answers, what=f"no answer at {url}", seconds=seconds)
 
     def wait_until(
-        self, name: str, condition: Callable[[], bool], *, what: str, seconds: float
+        self,
+        name: str,
+        condition: Callable[[], bool],
+        *,
+        what: str,
+        seconds: float,
+        ends: bool = False,
     ) -> None:
-        """Wait for a condition while ``name`` runs; errors as in `wait_ready`."""
+        """Wait for a condition while ``name`` runs; errors as in `wait_ready`.
+
+        ``ends`` says that ``name`` ends by itself, which is then no error.
+        """
         end = time.monotonic() + seconds
         while not condition():
-            self.check()
+            self.check(except_for=name if ends else None)
             if time.monotonic() > end:
                 child = self._children[name]
                 raise UnavailableError(
@@ -142,11 +151,11 @@ class Supervisor:
                 )
             time.sleep(0.1)
 
-    def check(self) -> None:
-        """Raise `ProcessDiedError` if any program ended by itself."""
+    def check(self, *, except_for: str | None = None) -> None:
+        """Raise `ProcessDiedError` if any other program ended by itself."""
         for child in self._children.values():
             code = child.popen.poll()
-            if code is not None:
+            if code is not None and child.name != except_for:
                 raise ProcessDiedError(
                     f"ended with code {code}; its last lines:\n{child.tail()}",
                     where=child.name,

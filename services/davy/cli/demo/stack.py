@@ -100,12 +100,12 @@ class Stack:
         """The dynamic configuration that the rollout's traffic adapter writes."""
         return self.state / "traefik" / "dynamic" / "davy.yaml"
 
-    def start_watchers(self, window_rows: int) -> None:
+    def start_watchers(self) -> None:
         """Start Traefik, Alertmanager, Prometheus and the detector, and wait for each."""
         self._start_traefik()
         self._start_alertmanager()
         self._start_prometheus()
-        self._start_detector(window_rows)
+        self._start_detector()
 
     def start_arm(self, version: str) -> str:
         """Start a predictor on a package and return its URL once it is ready."""
@@ -126,7 +126,7 @@ class Stack:
                 "DAVY_PREDICTOR_THREADS": "1",
                 "DAVY_PREDICTOR_PAYLOAD_URL": self.addresses.url("detector") + "/",
                 "DAVY_PREDICTOR_PAYLOAD_SAMPLE_RATE": str(self.settings.payload_sample_rate),
-                "DAVY_PREDICTOR_SERVICE": MODEL.replace("_", "-"),
+                "DAVY_PREDICTOR_SERVICE_NAME": MODEL.replace("_", "-"),
                 "BENTOML_DO_NOT_TRACK": "true",
                 "BENTOML_HOME": str(self.state / "bentoml"),
             },
@@ -134,7 +134,11 @@ class Stack:
         self.arms[version] = port
         self.supervisor.wait_ready(name, f"http://{HOST}:{port}/v2/health/ready", seconds=90)
         self._write_targets()
-        return f"http://{HOST}:{port}"
+        return self.arm_url(version)
+
+    def arm_url(self, version: str) -> str:
+        """Return the base URL of a running predictor."""
+        return f"http://{HOST}:{self.arms[version]}"
 
     def stop_arm(self, version: str) -> None:
         """Stop a predictor that no longer gets requests."""
@@ -228,7 +232,7 @@ class Stack:
             "scrape_configs": [*static, predictors],
         }
 
-    def _start_detector(self, window_rows: int) -> None:
+    def _start_detector(self) -> None:
         environment = {
             "DAVY_DETECTOR_HOST": HOST,
             "DAVY_DETECTOR_PORT": str(self.addresses.detector),
@@ -236,8 +240,6 @@ class Stack:
             "DAVY_DETECTOR_PUBLIC_KEY": str(self.public_key),
             "DAVY_DETECTOR_ENGINE": "alibi",
         }
-        if window_rows:
-            environment["DAVY_DETECTOR_WINDOW_ROWS"] = str(window_rows)
         self.supervisor.start("detector", ["davy", "detector", "serve"], environment=environment)
         self.supervisor.wait_ready(
             "detector", self.addresses.url("detector") + "/health/ready", seconds=90

@@ -1,0 +1,142 @@
+"""``davy demo``: the whole loop on this machine.
+
+Belongs here: options, the lock, signals, the exit code. Not here: the loop.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from davy.core.errors import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from davy.cli.demo.processes import Supervisor
+    from davy.cli.demo.story import Story
+    from davy.cli.demo.terminal import Terminal
+
+app = typer.Typer(help="The whole loop on one machine.", no_args_is_help=True)
+
+RUN = "run"
+INTERRUPTED = 130
+
+
+@app.callback()
+def group() -> None:
+    """The whole loop on one machine."""
+
+
+@app.command()
+def run(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Train, serve, promote, roll back, raise an alarm; exit 0 only if all came out as claimed.
+
+    Settings are those of the section [demo]; run it in a checkout.
+    """
+    from rich.console import Console
+
+    from davy.cli.demo.claims import all_hold
+    from davy.cli.demo.processes import Supervisor
+    from davy.cli.demo.report import write_report
+    from davy.cli.demo.settings import DemoSettings
+    from davy.cli.demo.stack import MODEL
+    from davy.cli.demo.story import Story
+    from davy.cli.demo.terminal import Terminal
+
+    settings = DemoSettings.load()
+    root = Path.cwd()
+    task = root / "pipelines" / "tasks" / f"{MODEL}.yaml"
+    if not task.is_file():
+        raise NotFoundError("no such task file", where=str(task), fix="Run this in a checkout")
+    terminal = Terminal(Console())
+    base = (root / settings.state).resolve()
+    with _locked(base), _interruptible():
+        state = base / RUN
+        # What an earlier run left is of no use to this one, and would be mistaken for its own.
+        shutil.rmtree(state, ignore_errors=True)
+        try:
+            with _uninterrupted_end(Supervisor(state / "logs")) as supervisor:
+                story = Story(
+                    settings, root=root, state=state, supervisor=supervisor, teller=terminal
+                )
+                findings = story.tell()
+                report = write_report(base / "report.html", findings)
+                terminal.summary(findings.claims)
+                terminal.say(f"report: {os.path.relpath(report)}")
+                for canary in findings.canaries:
+                    terminal.say(f"davy rollout replay {os.path.relpath(canary.record)}")
+                if keep:
+                    _show_addresses(story, terminal)
+                    threading.Event().wait()
+        except KeyboardInterrupt:
+            terminal.say("interrupted; everything that was started has been ended")
+            raise typer.Exit(INTERRUPTED) from None
+    if not all_hold(findings.claims):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _locked(base: Path) -> Iterator[None]:
+    """Hold the state folder for this run alone."""
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConflictError(
+                "another demo runs in this folder",
+                where=str(base),
+                fix="End it, or set DAVY_DEMO_STATE to another folder",
+            ) from None
+        yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _uninterrupted_end(supervisor: Supervisor) -> Iterator[Supervisor]:
+    """End all programs on the way out; a second Ctrl-C must not leave some of them behind."""
+    try:
+        yield supervisor
+    finally:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+        supervisor.stop_all()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_addresses(story: Story, terminal: Terminal) -> None:
+    terminal.chapter("Left running; Ctrl-C ends it")
+    addresses = story.stack.addresses
+    for what in ("router", "router_api", "prometheus", "alertmanager", "detector"):
+        terminal.say(f"{what.replace('_', ' '):<14} {addresses.url(what)}")
+    for version in story.stack.arms:
+        terminal.say(f"predictor      {story.stack.arm_url(version)}/docs  ({version})")

@@ -1,0 +1,346 @@
+"""The demo from the first pipeline to the last alarm, and what is claimed of each part.
+
+Belongs here: the order of things and the claims. Not here: how each part works or is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from davy.cli.demo import requests
+from davy.cli.demo.canary import Canaries, CanaryResult
+from davy.cli.demo.claims import Claim
+from davy.cli.demo.ports import HOST, Ports
+from davy.cli.demo.processes import Supervisor
+from davy.cli.demo.settings import DemoSettings
+from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
+from davy.cli.demo.tally import Tally
+from davy.cli.demo.traffic import Traffic
+from davy.cli.demo.training import VARIANTS, Trainer
+from davy.cli.demo.watch import DRIFT_ALERT, Alert, Watch
+from davy.core.clock import SystemClock
+from davy.packaging.package import Package
+from davy.packaging.sign import generate_keys
+from davy.rollout.decide import Decision
+from davy.rollout.engine import RolloutMetrics
+from davy.rollout.record import read_record
+from davy.rollout.replay import replay
+from davy.rollout.state import Phase
+
+WARM_SECONDS = 3.0
+QUIET_SECONDS = 240.0
+POLL_SECONDS = 0.5
+
+
+class Teller(Protocol):
+    """Shows a person what happens."""
+
+    def chapter(self, title: str) -> None:
+        """Begin a part of the demo."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        ...
+
+    def look(self, decision: Decision) -> None:
+        """Show a look at a canary."""
+        ...
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything that the summary and the report are made from."""
+
+    packages: dict[str, Package] = field(default_factory=dict)
+    canaries: list[CanaryResult] = field(default_factory=list)
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    drift_sent: float = 0.0
+    drift_seconds: dict[str, float] = field(default_factory=dict)
+    traffic: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+
+    def claim(self, name: str, expected: str, seen: str, *, holds: bool) -> None:
+        """Note one claim."""
+        self.claims.append(Claim(name, expected, seen, holds))
+
+
+class Story:
+    """Tells the whole loop on real processes.
+
+    Parameters
+    ----------
+    settings : DemoSettings
+        How large and how fast.
+    root : Path
+        The checkout: tasks, rules and alert configuration are read from it.
+    state : Path
+        Folder of this run.
+    supervisor : Supervisor
+        Starts everything; its owner ends it.
+    teller : Teller
+        Where progress is shown.
+    """
+
+    def __init__(
+        self,
+        settings: DemoSettings,
+        *,
+        root: Path,
+        state: Path,
+        supervisor: Supervisor,
+        teller: Teller,
+    ) -> None:
+        self.settings = settings
+        self.findings = Findings()
+        self._teller = teller
+        self._state = state
+        self._supervisor = supervisor
+        private_key, public_key = generate_keys(state / "keys")
+        ports = Ports(settings.port)
+        self.stack = Stack(
+            root=root,
+            state=state,
+            settings=settings,
+            programs=Programs.find(),
+            supervisor=supervisor,
+            ports=ports,
+            addresses=Addresses.take(ports),
+            public_key=public_key,
+        )
+        self._trainer = Trainer(
+            supervisor=supervisor,
+            task=root / "pipelines" / "tasks" / f"{MODEL}.yaml",
+            store=self.stack.store,
+            work=state / "pipelines",
+            private_key=private_key,
+            public_key=public_key,
+            households=settings.households,
+            window_rows=settings.window_rows,
+        )
+
+    def tell(self) -> Findings:
+        """Run everything and return what was found; the programs go on running."""
+        versions = self._train()
+        traffic, canaries = self._serve(versions["first"])
+        self._canary(canaries, "better", stable="first", versions=versions)
+        serving = versions["better"] if self._promoted("better") else versions["first"]
+        self._canary(canaries, "defective", stable=serving, versions=versions)
+        with_watch = Watch(
+            detector=self.stack.addresses.url("detector"),
+            prometheus=self.stack.addresses.url("prometheus"),
+            alertmanager=self.stack.addresses.url("alertmanager"),
+        )
+        try:
+            self._quiet(with_watch, serving)
+            self._drift(with_watch, traffic, serving)
+            self.findings.windows = with_watch.windows(serving)
+        finally:
+            with_watch.close()
+        tally = traffic.finish()
+        self.findings.traffic = traffic.lines()
+        self._count(tally, versions["defective"])
+        self._replay()
+        return self.findings
+
+    def _promoted(self, name: str) -> bool:
+        return any(c.name == name and c.phase is Phase.PROMOTED for c in self.findings.canaries)
+
+    def _train(self) -> dict[str, str]:
+        packages = self.findings.packages
+        for variant in VARIANTS:
+            self._teller.chapter(f"Pipeline: the {variant} model")
+            parent = packages["first"].contract.version if packages else None
+            package = self._trainer.train(variant, parent=parent, on_step=self._teller.say)
+            packages[variant] = package
+            contract = package.contract
+            metric = contract.metrics[0]
+            self._teller.say(
+                f"package {contract.version}: {metric.name} {metric.overall.value:.3f} "
+                f"[{metric.overall.lower:.3f}, {metric.overall.upper:.3f}], "
+                f"{contract.quantization}, {(package.path / 'model.onnx').stat().st_size:,} bytes"
+            )
+        better, first = packages["better"].contract, packages["first"].contract
+        best = max(
+            (
+                m.overall.value
+                for m in better.baselines.values()
+                if m.name == better.metrics[0].name
+            ),
+            default=0.0,
+        )
+        value, before = better.metrics[0].overall.value, first.metrics[0].overall.value
+        self.findings.claim(
+            "models",
+            "three signed packages; the better one beats the first and both baselines",
+            f"{better.metrics[0].name}: first {before:.4f}, better {value:.4f}, "
+            f"best baseline {best:.4f}",
+            holds=value > before and value > best,
+        )
+        chosen = better.compression.chosen
+        self.findings.claim(
+            "compression",
+            "the better model is served pruned and in int8, on evidence",
+            f"{chosen}: {better.compression.why}",
+            holds=chosen == "pruned_int8",
+        )
+        return {variant: package.contract.version for variant, package in packages.items()}
+
+    def _serve(self, first: str) -> tuple[Traffic, Canaries]:
+        self._teller.chapter("Serving the first model")
+        self.stack.start_watchers()
+        url = self.stack.start_arm(first)
+        registry = CollectorRegistry()
+        start_http_server(self.stack.addresses.engine, addr=HOST, registry=registry)
+        canaries = Canaries(self.stack, SystemClock(), RolloutMetrics(registry))
+        canaries.route_all(first, url)
+        prepared = self._state / "requests"
+        count = requests.prepare(
+            self._trainer.replay_file("first"),
+            self.findings.packages["first"].contract.inputs,
+            prepared,
+        )
+        self._teller.say(
+            f"{count:,} held-out baskets, replayed at {self.settings.rate:.0f} requests a second"
+        )
+        traffic = Traffic(
+            self._supervisor,
+            url=f"{self.stack.addresses.url('router')}/v2/models/{MODEL}/infer",
+            requests=prepared,
+            rate=self.settings.rate,
+            out=self._state / "traffic.jsonl",
+        )
+        time.sleep(WARM_SECONDS)
+        return traffic, canaries
+
+    def _canary(
+        self, canaries: Canaries, name: str, *, stable: str, versions: Mapping[str, str]
+    ) -> None:
+        self._teller.chapter(f"Canary: the {name} candidate")
+        result = canaries.run(
+            name,
+            stable=versions.get(stable, stable),
+            candidate=versions[name],
+            on_look=self._teller.look,
+        )
+        self.findings.canaries.append(result)
+        reason = result.decisive.message
+        if name == "better":
+            self.findings.claim(
+                "canary of the better model",
+                "promoted over 5, 25 and 50 %",
+                f"{result.phase}; {reason}",
+                holds=result.phase is Phase.PROMOTED and _weights(result) == [5, 25, 50, 100],
+            )
+        else:
+            failing = ", ".join(result.failing) or "none"
+            self.findings.claim(
+                "canary of the defective model",
+                "rolled back, the indicator errors named",
+                f"{result.phase}; failing: {failing}; {reason}",
+                holds=result.phase is Phase.ROLLED_BACK and "errors" in result.failing,
+            )
+
+    def _quiet(self, watch: Watch, version: str) -> None:
+        self._teller.chapter("A quiet period")
+        wanted = self.settings.quiet_windows
+        seen: list[dict[str, Any]] = []
+        end = time.monotonic() + QUIET_SECONDS
+        while len(seen) < wanted and time.monotonic() < end:
+            self._supervisor.check()
+            time.sleep(POLL_SECONDS)
+            found = [w for w in watch.windows(version) if w["status"] != "insufficient"]
+            for window in found[len(seen) :]:
+                self._teller.say(f"window of {window['rows']} rows: {window['status']}")
+            seen = found
+        alarmed = watch.fired_within(DRIFT_ALERT, 3600)
+        active = [window for window in seen if window["active"]]
+        self.findings.claim(
+            "quiet period",
+            f"at least {wanted} windows of held-out weeks and no drift alarm",
+            f"{len(seen)} windows, {len(active)} with active drift, "
+            f"{DRIFT_ALERT} {'fired' if alarmed else 'never fired'}",
+            holds=len(seen) >= wanted and not alarmed and not active,
+        )
+
+    def _drift(self, watch: Watch, traffic: Traffic, version: str) -> None:
+        self._teller.chapter("The upstream breaks")
+        self._teller.say(
+            f"{requests.BROKEN_FEATURE} is null from now on, {requests.SHIFTED_FEATURE} is "
+            f"{requests.PRICE_SHIFT} times what it was"
+        )
+        findings = self.findings
+        traffic.switch("drift")
+        findings.drift_sent = time.time()
+        wanted = {requests.BROKEN_FEATURE, requests.SHIFTED_FEATURE}
+        stages: Mapping[str, Callable[[], set[str]]] = {
+            "detector": lambda: {
+                item["feature"]
+                for window in watch.windows(version)[-1:]
+                for item in window["active"]
+            },
+            "Prometheus": lambda: {labels["feature"] for labels in watch.firing(DRIFT_ALERT)},
+            "Alertmanager": lambda: {alert.feature for alert in watch.received(DRIFT_ALERT)},
+        }
+        end = time.monotonic() + self.settings.drift_deadline_seconds
+        for stage, features in stages.items():
+            while time.monotonic() < end:
+                self._supervisor.check()
+                if wanted <= features():
+                    findings.drift_seconds[stage] = time.time() - findings.drift_sent
+                    self._teller.say(f"{stage}: after {findings.drift_seconds[stage]:.0f} s")
+                    break
+                time.sleep(POLL_SECONDS)
+        findings.alerts = watch.received(DRIFT_ALERT)
+        for alert in findings.alerts:
+            self._teller.say(f"{alert.summary}  → {alert.runbook}")
+        named = {alert.feature for alert in findings.alerts}
+        runbooks = {alert.runbook for alert in findings.alerts}
+        present = all((self.stack.root / runbook).is_file() for runbook in runbooks)
+        findings.claim(
+            "drift",
+            f"Alertmanager holds {DRIFT_ALERT} for {' and '.join(sorted(wanted))}, with runbook",
+            ", ".join(f"{name} after {s:.0f} s" for name, s in findings.drift_seconds.items())
+            + f"; features: {', '.join(sorted(named)) or 'none'}",
+            holds=wanted <= named and bool(runbooks) and present,
+        )
+
+    def _count(self, tally: Tally, defective: str) -> None:
+        self._teller.chapter("The count")
+        errors = tally.errors.total()
+        by_defective = tally.errors_of(defective)
+        self.findings.claim(
+            "traffic",
+            "every request answered, errors only from the defective arm",
+            f"{tally.sent:,} sent = {tally.answered.total():,} answered + {errors:,} errors, "
+            f"{by_defective:,} of them by {defective}",
+            holds=tally.sent == tally.settled and errors == by_defective and by_defective > 0,
+        )
+
+    def _replay(self) -> None:
+        replays = [replay(read_record(canary.record)) for canary in self.findings.canaries]
+        looks = sum(item.agreed for item in replays)
+        different = [str(item.difference) for item in replays if item.difference is not None]
+        self.findings.claim(
+            "replay",
+            "every decision recomputed from the records to the same verdict",
+            f"{looks} looks agree; {'; '.join(different) or 'no difference'}",
+            holds=looks > 0 and not different,
+        )
+
+
+def _weights(result: CanaryResult) -> list[int]:
+    """Return the weights that the router had, each once, in order, without the first 0."""
+    seen: list[int] = []
+    for look in read_record(result.record).looks:
+        weight = look.weights.read
+        if weight and weight not in seen[-1:]:
+            seen.append(weight)
+    return seen
