@@ -20,19 +20,31 @@ from davy.core.errors import InvalidInputError
 MEMORY_LIMIT = "1500MB"
 THREADS = 2
 
-# What a file can cause; a query that does not parse or bind is a mistake of ours and stays one.
-BAD_INPUT = (
-    duckdb.IOException,
-    duckdb.InvalidInputException,
-    duckdb.ConversionException,
-    duckdb.OutOfRangeException,
-    duckdb.SerializationException,
+# A query that does not parse, bind or run in the engine is a mistake of ours and stays one; what
+# else fails (conversion, damaged pages, a full disk) comes from what was read.
+OUR_MISTAKES = (
+    duckdb.ParserException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.SyntaxException,
+    duckdb.InternalException,
+    duckdb.NotImplementedException,
+    duckdb.ConnectionException,
 )
 
 
 @contextmanager
-def open_engine(*, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT) -> Iterator[Any]:
+def open_engine(
+    where: str, *, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT
+) -> Iterator[Any]:
     """Yield an Ibis connection to an in-memory DuckDB that spills to a temporary folder.
+
+    Parameters
+    ----------
+    where : str
+        What the block reads, for the error.
+    threads, memory_limit
+        What DuckDB may take of the machine.
 
     Raises
     ------
@@ -46,16 +58,24 @@ def open_engine(*, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT) -> 
             temp_directory=spill,
             preserve_insertion_order=False,
         )
+        # Ibis turns the bar on once connected; it would write into a step's log.
+        connection.raw_sql("SET enable_progress_bar = false")
         try:
             yield connection
         except duckdb.OutOfMemoryException as error:
             raise InvalidInputError(
                 f"the tables do not fit in {memory_limit} of memory: {first_line(error)}",
-                where="DuckDB",
+                where=where,
                 fix="Take fewer households or fewer train_baskets",
             ) from None
-        except BAD_INPUT as error:
-            raise InvalidInputError(first_line(error), where="DuckDB") from None
+        except OUR_MISTAKES:
+            raise
+        except duckdb.Error as error:
+            raise InvalidInputError(
+                f"cannot be used: {first_line(error)}",
+                where=where,
+                fix="Write the file again: it is damaged or holds what its type does not allow",
+            ) from None
         finally:
             connection.disconnect()
 

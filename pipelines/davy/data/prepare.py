@@ -85,7 +85,7 @@ def prepare(
     secret = settings.pseudonym_key.get_secret_value() if settings.pseudonym_key else None
     source = find_source(task)
     key = find_key(secret, out.parent)
-    with open_engine() as connection:
+    with open_engine(str(source.transactions)) as connection:
         products = connection.create_table("products", read_products(connection, source, task))
         raw = read_transactions(connection, source, task)
         if households is not None:

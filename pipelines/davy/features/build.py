@@ -143,7 +143,7 @@ def build(
     path = data / "transactions.parquet"
     if not path.is_file():
         raise NotFoundError("no such file", where=str(path), fix="Run the data step first")
-    with open_engine() as connection:
+    with open_engine(str(path)) as connection:
         history = read_history(connection, connection.read_parquet(str(path)))
         built = _rows(connection, history, task, definitions, segments)
         result = _report(built, task, report.data_fingerprint, definitions, segments)

@@ -168,7 +168,7 @@ def test_missing_and_damaged_transactions(small_task, small_transactions, write_
     folder = write_prepared(small_transactions, tmp_path / "data")
     path = folder / "transactions.parquet"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match=r"transactions\.parquet"):
         build(small_task, folder, tmp_path / "features")
     path.unlink()
     with pytest.raises(NotFoundError, match="Run the data step"):

@@ -17,7 +17,7 @@ PER_BASKET = 25
 
 @pytest.fixture(scope="module")
 def tables(small_transactions, small_task):
-    with open_engine(threads=1) as connection:
+    with open_engine("test tables", threads=1) as connection:
         history = read_history(connection, ibis.memtable(small_transactions))
         requests = connection.create_table(
             "requests", draw_requests(history, small_task, {"test": 15})
@@ -55,7 +55,7 @@ def test_own_products_come_before_popular_ones(tables):
 
 
 def test_only_the_top_by_decayed_count_are_kept(small_transactions, small_task):
-    with open_engine(threads=1) as connection:
+    with open_engine("test tables", threads=1) as connection:
         history = read_history(connection, ibis.memtable(small_transactions))
         requests = connection.create_table(
             "requests", draw_requests(history, small_task, {"test": 5})

@@ -12,7 +12,7 @@ SIZES = {"train": 20, "valid": 9, "test": 10_000, "replay": 0}
 
 @pytest.fixture
 def engine():
-    with open_engine(threads=1) as connection:
+    with open_engine("test tables", threads=1) as connection:
         yield connection
 
 
@@ -62,7 +62,7 @@ def test_another_pseudonym_draws_the_same_visits(small_transactions, small_task)
     )
     drawn = []
     for transactions in (small_transactions, other):
-        with open_engine(threads=1) as connection:
+        with open_engine("test tables", threads=1) as connection:
             _, requests = draw(connection, transactions, small_task)
             drawn.append(requests.sort_values("request_no"))
     for column in ("time", "week", "basket_size", "part"):
