@@ -32,11 +32,12 @@ from davy.compression.export import export, read_onnx, write_model
 from davy.core.errors import InvalidInputError
 from davy.data.task import Task
 from davy.training.examples import Examples
-from davy.training.fitting import Effort, fit
+from davy.training.fitting import Effort, fit, score
 from davy.training.network import RankingNetwork, one_thread
 
 # Fine-tuning mends a trained network: it starts gentler than training did.
 FINE_TUNE_RATE_SHARE = 0.5
+FINE_TUNE_REQUESTS = 5000
 CALIBRATION_REQUESTS = 100
 # Flags of /proc/cpuinfo of processors whose 8-bit products do not saturate in 16 bits.
 DOT_PRODUCT_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
@@ -97,6 +98,9 @@ def prune(
 ) -> tuple[RankingNetwork, dict[str, Any]]:
     """Return a copy without the weakest hidden units, fine-tuned, and what was done.
 
+    It is fine-tuned to the scores of the whole network, not to the labels: it is to take that
+    one's place without a difference, not to be another model.
+
     Whole units go, so that the matrices become smaller: zeros alone make nothing smaller or
     faster in onnxruntime (Fang et al., "DepGraph: towards any structural pruning", CVPR 2023).
 
@@ -133,7 +137,16 @@ def prune(
             learning_rate=task.model.learning_rate * FINE_TUNE_RATE_SHARE,
             seed=task.model.seed + 1,
         )
-        history = fit(smaller, train, valid, effort, k=task.objective.cutoff)
+        rng = np.random.default_rng(task.model.seed)
+        rows = train.sample(FINE_TUNE_REQUESTS, rng)
+        history = fit(
+            smaller,
+            rows,
+            valid,
+            effort,
+            k=task.objective.cutoff,
+            targets=score(network, rows),
+        )
         details["fine_tune_valid"] = [round(epoch.valid, 5) for epoch in history]
     return smaller.eval(), details
 

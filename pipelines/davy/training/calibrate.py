@@ -91,7 +91,7 @@ def score_buckets(scores: npt.NDArray[np.float64]) -> tuple[list[float], list[fl
     (9, 10, 1.0)
     """
     inner = np.linspace(0, 1, BUCKETS + 1)[1:-1]
-    edges = np.unique(np.quantile(scores, inner))
+    edges = np.unique(np.quantile(scores, inner, method="inverted_cdf"))
     counts = np.bincount(np.searchsorted(edges, scores, side="left"), minlength=edges.size + 1)
     return edges.tolist(), (counts / scores.size).tolist()
 

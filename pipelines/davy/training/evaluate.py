@@ -16,7 +16,7 @@ from davy.core.errors import InvalidInputError
 from davy.core.files import MachineWritten, to_json, write_atomic
 from davy.data.task import Task
 from davy.packaging.contract import Interval, Metric
-from davy.training.bootstrap import Resamples, interval, resample
+from davy.training.bootstrap import interval, resample
 from davy.training.examples import Examples, read_examples
 from davy.training.fitting import score
 from davy.training.metrics import ndcg
@@ -32,11 +32,13 @@ MINIMUM_REQUESTS = 100
 class Evaluation(MachineWritten):
     """``evaluation.json``: the model and the baselines on the same test requests.
 
-    ``left_out`` names the segments with too few requests, and how many they have.
+    ``lifts`` are the model's gains over each baseline, paired over requests; ``left_out`` names
+    the segments with too few requests, and how many they have.
     """
 
     metrics: list[Metric]
     baselines: dict[str, Metric]
+    lifts: dict[str, Interval]
     floor: float
     requests: int
     households: int
@@ -83,19 +85,22 @@ def judge(task: Task, examples: Examples, scores: npt.NDArray[np.float64]) -> Ev
     resamples = resample(examples.household, draws=DRAWS, rng=rng)
     enough, left_out = segment_groups(examples)
 
-    def measure(values: npt.NDArray[np.float64]) -> Metric:
-        quality = request_quality(task, examples, values)
+    def measure(quality: npt.NDArray[np.float64]) -> Metric:
         return Metric(
             name=task.objective.metric,
             overall=interval(resamples, quality),
-            segments=_segments(resamples, quality, enough),
+            segments={name: interval(resamples, quality, mask) for name, mask in enough.items()},
         )
 
+    quality = request_quality(task, examples, scores)
+    baselines = {
+        name: request_quality(task, examples, values.astype(np.float64))
+        for name, values in examples.baselines.items()
+    }
     return Evaluation(
-        metrics=[measure(scores)],
-        baselines={
-            name: measure(values.astype(np.float64)) for name, values in examples.baselines.items()
-        },
+        metrics=[measure(quality)],
+        baselines={name: measure(values) for name, values in baselines.items()},
+        lifts={name: interval(resamples, quality - values) for name, values in baselines.items()},
         floor=task.objective.floor,
         requests=examples.requests,
         households=int(np.unique(examples.household).size),
@@ -124,11 +129,3 @@ def segment_groups(
         else:
             left_out[name] = count
     return enough, left_out
-
-
-def _segments(
-    resamples: Resamples,
-    quality: npt.NDArray[np.float64],
-    groups: dict[str, npt.NDArray[np.bool_]],
-) -> dict[str, Interval]:
-    return {name: interval(resamples, quality, mask) for name, mask in groups.items()}

@@ -9,11 +9,12 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from davy.core.errors import InvalidInputError
@@ -25,6 +26,9 @@ SCORING_ROWS = 16384
 # Epochs without a better validation before the fit ends.
 PATIENCE = 2
 WARMUP_SHARE = 0.1
+# The order is what the objective looks at; this much of the loss keeps requests comparable.
+PROBABILITY_SHARE = 0.3
+NEWTON_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Effort:
     batch_rows: int
     learning_rate: float
     seed: int
-    kept_share: float = 0.5
+    kept_share: float = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +78,21 @@ class _Rows:
 
 
 def fit(
-    network: RankingNetwork, train: Examples, valid: Examples, effort: Effort, *, k: int
+    network: RankingNetwork,
+    train: Examples,
+    valid: Examples,
+    effort: Effort,
+    *,
+    k: int,
+    targets: npt.NDArray[np.float64] | None = None,
 ) -> list[Epoch]:
     """Fit the network in place and leave it with its best epoch's weights.
 
-    The loss of a request is the cross-entropy of each candidate's probability (scores mean
-    something by themselves) plus that of the softmax over the candidates (the order counts;
-    Cao et al., "Learning to rank: from pairwise approach to listwise approach", ICML 2007).
+    The loss of a request is the cross-entropy of the softmax over its candidates (the order
+    counts; Cao et al., "Learning to rank: from pairwise approach to listwise approach", ICML
+    2007) plus a share of that of each candidate's probability. At the end the last layer is
+    scaled and shifted so that scores are calibrated on the held-out requests, which leaves the
+    order as it is (Platt, "Probabilistic outputs for support vector machines", 1999).
 
     Parameters
     ----------
@@ -92,6 +104,10 @@ def fit(
         Epochs, batch, learning rate, seed.
     k : int
         Places that count in the validation's NDCG.
+    targets : array of shape [rows], optional
+        Probabilities to learn instead of the labels of `train`: the scores of another network
+        that this one is to agree with (Hinton et al., "Distilling the knowledge in a neural
+        network", 2015).
 
     Returns
     -------
@@ -104,28 +120,40 @@ def fit(
         The loss became infinite or not a number.
     """
     with one_thread():
-        return _fit(network, train, valid, effort, k)
+        return _fit(network, train, valid, effort, k, train.label if targets is None else targets)
 
 
 def score(network: RankingNetwork, examples: Examples) -> npt.NDArray[np.float64]:
     """Return the network's score for each row."""
-    with one_thread(), torch.inference_mode():
-        network.eval()
+    with one_thread():
+        logits = torch.from_numpy(_logits(network, examples))
+        return torch.sigmoid(logits).numpy().astype(np.float64)
+
+
+def _logits(network: RankingNetwork, examples: Examples) -> npt.NDArray[np.float32]:
+    network.eval()
+    with torch.inference_mode():
         rows = _rows(network, examples)
         parts = [
-            torch.sigmoid(network.logits(*rows.take(torch.arange(low, high))))
+            network.logits(*rows.take(torch.arange(low, high)))
             for low, high in _spans(examples.rows, SCORING_ROWS)
         ]
-        return torch.cat(parts).numpy().astype(np.float64)
+        result: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+    return result
 
 
 def _fit(
-    network: RankingNetwork, train: Examples, valid: Examples, effort: Effort, k: int
+    network: RankingNetwork,
+    train: Examples,
+    valid: Examples,
+    effort: Effort,
+    k: int,
+    targets: npt.NDArray[Any],
 ) -> list[Epoch]:
     rng = np.random.default_rng(effort.seed)
     with torch.inference_mode(False), torch.no_grad():
         rows = _rows(network, train)
-    label = torch.from_numpy(train.label.astype(np.float32))
+    target = torch.from_numpy(targets.astype(np.float32))
     per_batch = max(1, round(effort.batch_rows / _expected_rows(train, effort.kept_share)))
     steps = math.ceil(train.requests / per_batch) * effort.epochs
     optimizer = torch.optim.Adam(network.parameters(), lr=effort.learning_rate, fused=True)
@@ -137,7 +165,7 @@ def _fit(
         total, seen = 0.0, 0
         for index, request, weight in _batches(train, rng, per_batch, effort.kept_share):
             logits = network.logits(*rows.take(index))
-            loss = _loss(logits, label[index], request, weight)
+            loss = _loss(logits, target[index], request, weight)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -161,7 +189,29 @@ def _fit(
             break
     network.load_state_dict(best_state)
     network.eval()
+    _to_probabilities(network, valid)
     return history
+
+
+def _to_probabilities(network: RankingNetwork, valid: Examples) -> None:
+    """Fold the scale and shift of the logits that fit the held-out labels into the last layer."""
+    logits = _logits(network, valid).astype(np.float64)
+    label = valid.label.astype(np.float64)
+    design = np.stack([logits, np.ones_like(logits)], axis=1)
+    fitted = np.array([1.0, 0.0])
+    for _ in range(NEWTON_STEPS):
+        chance = 1.0 / (1.0 + np.exp(-(design @ fitted)))
+        curvature = (design * (chance * (1.0 - chance))[:, None]).T @ design
+        step = np.linalg.lstsq(curvature, design.T @ (label - chance), rcond=None)[0]
+        fitted = fitted + np.clip(step, -1.0, 1.0)
+    scale, shift = float(fitted[0]), float(fitted[1])
+    last = network.body[-1]
+    # A scale that is not positive would turn the order round: then the logits say nothing.
+    if scale <= 0 or not math.isfinite(scale + shift) or not isinstance(last, nn.Linear):
+        return
+    with torch.no_grad():
+        last.weight.mul_(scale)
+        last.bias.mul_(scale).add_(shift)
 
 
 def _rows(network: RankingNetwork, examples: Examples) -> _Rows:
@@ -197,10 +247,9 @@ def _batches(
         yield torch.from_numpy(index), torch.from_numpy(inside), torch.from_numpy(weight)
 
 
-def _loss(logits: Tensor, label: Tensor, request: Tensor, weight: Tensor) -> Tensor:
-    each = (
-        functional.binary_cross_entropy_with_logits(logits, label, weight=weight, reduction="sum")
-        / weight.sum()
+def _loss(logits: Tensor, target: Tensor, request: Tensor, weight: Tensor) -> Tensor:
+    each = functional.binary_cross_entropy_with_logits(
+        logits, target, weight=weight, reduction="sum"
     )
     requests = int(request[-1]) + 1
     # A request's own largest logit is taken out first, so that the exponentials stay finite.
@@ -210,8 +259,9 @@ def _loss(logits: Tensor, label: Tensor, request: Tensor, weight: Tensor) -> Ten
     shifted = logits - top[request]
     mass = torch.zeros(requests).index_add(0, request, shifted.exp() * weight)
     surprise = mass.log()[request] - shifted
-    bought = label.sum().clamp(min=1.0)
-    return each + (surprise * label).sum() / bought
+    wanted = weight * target
+    order = (surprise * wanted).sum() / wanted.sum().clamp(min=1e-6)
+    return order + PROBABILITY_SHARE * each / weight.sum()
 
 
 def _rate(step: int, steps: int) -> float:

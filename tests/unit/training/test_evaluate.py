@@ -18,6 +18,9 @@ def test_the_model_stands_beside_its_baselines_with_intervals(
     assert set(evaluation.baselines) == {"popularity", "personal"}
     assert metric.overall.lower < metric.overall.value < metric.overall.upper
     assert metric.overall.value > evaluation.baselines["popularity"].overall.value
+    gain = metric.overall.value - evaluation.baselines["popularity"].overall.value
+    assert evaluation.lifts["popularity"].value == pytest.approx(gain)
+    assert evaluation.lifts["popularity"].lower > 0
     assert metric.overall.n == evaluation.requests == 300
     assert evaluation.households == 60
     assert set(metric.segments) == {"shopper=often", "shopper=seldom"}

@@ -11,8 +11,8 @@ import torch
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.training.evaluate import request_quality
 from davy.training.examples import read_examples
-from davy.training.fitting import score
-from davy.training.network import load_network
+from davy.training.fitting import Effort, fit, score
+from davy.training.network import build_network, load_network
 from davy.training.train import train
 
 
@@ -24,8 +24,33 @@ def test_training_learns(trained, features, make_task):
     learned = request_quality(task, test, scores).mean()
     by_chance = request_quality(task, test, np.random.default_rng(0).random(test.rows)).mean()
     assert learned > by_chance + 0.1
-    # Scores are probabilities: over all rows they promise about what happened.
-    assert scores.mean() == pytest.approx(test.label.mean(), rel=0.25)
+
+
+def test_scores_are_calibrated_probabilities(trained, features, make_task):
+    task = make_task()
+    network = load_network(task, trained / "model.pt")
+    valid, test = (read_examples(task, features / f"{part}.parquet") for part in ("valid", "test"))
+    assert score(network, valid).mean() == pytest.approx(valid.label.mean(), rel=1e-3)
+    scores = score(network, test)
+    order = np.argsort(scores)
+    for part in np.array_split(order, 4)[1:]:
+        assert scores[part].mean() == pytest.approx(test.label[part].mean(), abs=0.05)
+
+
+def test_a_network_can_learn_to_agree_with_another(trained, features, make_task):
+    task = make_task()
+    rows, valid = (read_examples(task, features / f"{part}.parquet") for part in ("train", "valid"))
+    teacher = load_network(task, trained / "model.pt")
+    opinions = score(teacher, valid)
+
+    def distance(targets):
+        student = build_network(task, (16,))
+        student.standardise(rows.features)
+        effort = Effort(epochs=3, batch_rows=256, learning_rate=0.01, seed=1)
+        fit(student, rows, valid, effort, k=10, targets=targets)
+        return np.abs(score(student, valid) - opinions).mean()
+
+    assert distance(score(teacher, rows)) < distance(None)
 
 
 def test_the_report_says_what_was_done(trained, make_task):
