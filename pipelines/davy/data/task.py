@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, parse_model, read_document
@@ -36,8 +36,18 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
 
 
+def _as_pair(schema: dict[str, Any]) -> None:
+    """Describe a range as it is written in a task file: a list of two numbers."""
+    schema.pop("properties", None)
+    schema.pop("required", None)
+    schema.pop("additionalProperties", None)
+    schema |= {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+
+
 class Range(HandWritten):
     """Closed interval, written ``[low, high]``, in the unit of its feature."""
+
+    model_config = ConfigDict(json_schema_extra=_as_pair)
 
     low: int | Finite
     high: int | Finite

@@ -145,3 +145,9 @@ def test_a_task_needs_only_what_has_no_default(task):
 def test_a_task_cannot_be_changed(task):
     with pytest.raises(ValueError, match="frozen"):
         task.model.epochs = 9
+
+
+def test_the_published_schema_knows_a_range_as_it_is_written():
+    written = Task.model_json_schema()["$defs"]["Range"]
+    assert (written["type"], written["minItems"], written["maxItems"]) == ("array", 2, 2)
+    assert "properties" not in written
