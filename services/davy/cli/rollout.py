@@ -6,6 +6,7 @@ Belongs here: options, what is printed, exit codes. Not here: deciding, adapters
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
 from davy.core.clock import SystemClock
-from davy.core.errors import ConfigurationError, DeadlineError, IntegrityError, PermanentError
+from davy.core.errors import ConfigurationError, DeadlineError, IntegrityError
 from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
@@ -29,12 +30,6 @@ from davy.rollout.spec import read_rollout
 from davy.rollout.state import Phase
 
 app = typer.Typer(help="Let a candidate take over on evidence.", no_args_is_help=True)
-
-
-class RolledBackError(PermanentError):
-    """The candidate did not hold: traffic is back on the stable version."""
-
-    exit_code = 1
 
 
 @app.command()
@@ -85,7 +80,8 @@ def run(
     where = f"rollout {rollout.metadata.name}"
     why = f"davy rollout explain {journal.path} says why"
     if phase == Phase.ROLLED_BACK:
-        raise RolledBackError("rolled back", where=where, fix=why)
+        print(f"{where}: rolled back. {why}", file=sys.stderr)
+        raise typer.Exit(1)
     raise DeadlineError(f"not decided: {phase}", where=where, fix=why)
 
 

@@ -19,7 +19,7 @@ under ``rejected``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,6 +43,10 @@ CLOCK_SKEW = "ClockSkew"
 SCRAPE_FAILED = "ScrapeFailed"
 NO_OBJECTIVE_BUCKET = "NoObjectiveBucket"
 METRICS_UNAVAILABLE = "MetricsUnavailable"
+
+
+# For each pod, the times at which it was found to have begun anew.
+Resets = Mapping[str, Set[float]]
 
 
 class SeriesKey(NamedTuple):
@@ -231,9 +235,9 @@ def _is_bound(text: str, objective: float) -> bool:
     return math.isclose(float(text), objective, rel_tol=1e-9)
 
 
-def _reset_times(cursor: Cursor, series: Sequence[Series]) -> dict[str, float]:
-    """Return for each pod the last time at which one of its counters fell."""
-    resets: dict[str, float] = {}
+def _reset_times(cursor: Cursor, series: Sequence[Series]) -> Resets:
+    """Return for each pod the times at which one of its counters fell."""
+    resets: dict[str, set[float]] = {}
     for item in series:
         if item.key.metric not in COUNTERS:
             continue
@@ -242,15 +246,12 @@ def _reset_times(cursor: Cursor, series: Sequence[Series]) -> dict[str, float]:
             if previous is not None and sample.time <= previous.time:
                 continue
             if previous is not None and sample.value < previous.value:
-                pod = item.key.pod
-                resets[pod] = max(resets.get(pod, 0.0), sample.time)
+                resets.setdefault(item.key.pod, set()).add(sample.time)
             previous = sample
     return resets
 
 
-def _increment(
-    cursor: Cursor, item: Series, series: Sequence[Series], resets: Mapping[str, float]
-) -> int:
+def _increment(cursor: Cursor, item: Series, series: Sequence[Series], resets: Resets) -> int:
     pod = item.key.pod
     previous = cursor.last.get(item.key)
     if previous is None:
@@ -263,13 +264,12 @@ def _increment(
             first = min(other.samples[0].time for other in series if other.key.pod == pod)
             start = item.samples[0]
             previous = start if start.time == first else Sample(first, 0.0)
-    reset = resets.get(pod)
     total = 0.0
     for sample in item.samples:
         if sample.time <= previous.time:
             continue
         # One process, one reset: a counter that came back above its old value began anew as well.
-        restarted = reset is not None and previous.time < reset <= sample.time
+        restarted = any(previous.time < time <= sample.time for time in resets.get(pod, ()))
         fell = restarted or sample.value < previous.value
         total += sample.value if fell else sample.value - previous.value
         previous = sample
@@ -305,9 +305,7 @@ def _arm_counts(
     return requests, min(max(requests - fast, 0), requests)
 
 
-def _moved(
-    cursor: Cursor, series: Sequence[Series], resets: Mapping[str, float], *, oldest: float
-) -> Cursor:
+def _moved(cursor: Cursor, series: Sequence[Series], resets: Resets, *, oldest: float) -> Cursor:
     last = dict(cursor.last)
     for item in series:
         if item.key.metric in COUNTERS or item.key.metric == MODEL_INFO:
@@ -315,9 +313,9 @@ def _moved(
             if item.key not in last or sample.time > last[item.key].time:
                 last[item.key] = sample
     for key, sample in last.items():
-        reset = resets.get(key.pod)
-        if reset is not None and sample.time < reset:
-            last[key] = Sample(reset, 0.0)
+        latest = max(resets.get(key.pod, ()), default=-math.inf)
+        if sample.time < latest:
+            last[key] = Sample(latest, 0.0)
     # A pod that has long gone is forgotten, else the cursor grows with every replacement.
     alive = {key.pod for key, sample in last.items() if sample.time >= oldest}
     return Cursor({key: sample for key, sample in last.items() if key.pod in alive})

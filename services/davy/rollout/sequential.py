@@ -56,7 +56,7 @@ GRID: FloatArray = np.linspace(
 )
 GRID.setflags(write=False)
 RATE_REACH = 25.0
-BISECTIONS = 44
+BISECTIONS = 30  # to 5e-8 of a log unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class Mixture:
 
 
 def half_normal_mixture(
-    scales: tuple[tuple[float, float], ...], *, nearest: float = 0.01, atoms: int = 70
+    scales: tuple[tuple[float, float], ...], *, nearest: float = 0.001, atoms: int = 95
 ) -> Mixture:
     """Return atoms for a mixture of half-normal densities.
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from davy.rollout.sequential import Bounds, RateEvidence, RatioEvidence
+from davy.rollout.sequential import Bounds, RateEvidence, RatioEvidence, check_counts
 
 Outcome = Literal["fail", "pass", "inconclusive"]
 
@@ -78,6 +78,7 @@ class Evidence:
         InvalidInputError
             An arm has more events than requests, or a count is negative.
         """
+        check_counts(counts.n_stable, counts.k_stable, arm="stable")
         rate = self.rate.with_interval(n=counts.n_canary, k=counts.k_canary)
         if not comparable:
             return replace(self, rate=rate)

@@ -1,0 +1,192 @@
+"""The Prometheus adapter against a real Prometheus: raw samples, exact counts."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+
+from davy.core.clock import SystemClock
+from davy.core.errors import UnavailableError
+from davy.rollout.adapters.prometheus_http import PrometheusHttp
+from davy.rollout.counters import SCRAPE_FAILED, Arms, Cursor, Reading, read_interval
+from davy.rollout.verdict import Counts
+
+ARMS = Arms(stable="2017.11.01-aaaaaaaa", canary="2017.12.01-b+(b)")
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Keeps quiet."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+class StandInPredictor:
+    """The metrics of a predictor, on a port of its own."""
+
+    def __init__(self, version: str) -> None:
+        registry = CollectorRegistry()
+        self.version = version
+        self.requests = Counter(
+            "davy_requests", "x", ["model", "version", "outcome"], registry=registry
+        )
+        self.seconds = Histogram(
+            "davy_request_seconds", "x", ["model", "version"], buckets=(0.05, 0.1, 0.5),
+            registry=registry,
+        )  # fmt: skip
+        info = Gauge("davy_model_info", "x", ["model", "version"], registry=registry)
+        info.labels("m", version).set(1)
+        self.server = make_server(
+            "127.0.0.1", 0, make_wsgi_app(registry), handler_class=QuietHandler
+        )
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.server_port}"
+
+    def serve(self, outcome: str, seconds: float, times: int) -> None:
+        for _ in range(times):
+            self.requests.labels("m", self.version, outcome).inc()
+            self.seconds.labels("m", self.version).observe(seconds)
+
+
+@dataclass
+class Place:
+    """A running Prometheus that scrapes two predictors."""
+
+    url: str
+    stable: StandInPredictor
+    canary: StandInPredictor
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    prometheus = shutil.which("prometheus")
+    assert prometheus, "no prometheus on PATH: install Debian's package prometheus"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    stable, canary = StandInPredictor(ARMS.stable), StandInPredictor(ARMS.canary)
+    (tmp_path / "prometheus.yml").write_text(
+        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+        "scrape_configs:\n"
+        "  - job_name: predictor\n"
+        f"    static_configs: [{{targets: ['{stable.address}', '{canary.address}']}}]\n"
+    )
+    log = (tmp_path / "prometheus.log").open("w")
+    process = subprocess.Popen(
+        [
+            prometheus,
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                if httpx.get(f"{url}/-/ready", trust_env=False, timeout=1).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        yield Place(url, stable, canary)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        log.close()
+        for predictor in (stable, canary):
+            predictor.server.shutdown()
+            predictor.server.server_close()
+
+
+def read(adapter: PrometheusHttp, cursor: Cursor) -> Reading:
+    return read_interval(
+        cursor,
+        adapter.series(ARMS, cursor.newest),
+        arms=ARMS,
+        indicators=("errors", "slow", "rejected"),
+        objective=0.1,
+        now=time.time(),
+        stale_after=10,
+    )
+
+
+def settle(adapter: PrometheusHttp, cursor: Cursor, wanted: Counts, name: str) -> Reading:
+    """Read until the counts since the cursor are those wanted, or the last that came."""
+    until = time.monotonic() + 15
+    reading = read(adapter, cursor)
+    while time.monotonic() < until and reading.counts.get(name) != wanted:
+        time.sleep(0.2)
+        reading = read(adapter, cursor)
+    return reading
+
+
+def test_counts_are_exact_over_resets_of_nothing_and_new_labels(place: Place) -> None:
+    adapter = PrometheusHttp(place.url, clock=SystemClock(), selector='{job="predictor"}')
+    place.stable.serve("ok", 0.01, 500)
+    until = time.monotonic() + 15
+    base = read(adapter, Cursor())
+    while base.missing is not None and time.monotonic() < until:
+        time.sleep(0.2)
+        base = read(adapter, Cursor())
+    assert base.missing is None
+    time.sleep(0.6)  # both arms have been scraped with all that was served before
+    base = read(adapter, Cursor())
+    place.stable.serve("ok", 0.01, 97)
+    place.stable.serve("ok", 0.3, 3)
+    place.canary.serve("ok", 0.06, 8)
+    place.canary.serve("server_error", 0.2, 2)
+    place.canary.serve("client_error", 0.01, 1)
+    reading = settle(adapter, base.cursor, Counts(100, 0, 10, 2), "errors")
+    assert reading.missing is None
+    assert reading.counts["errors"] == Counts(100, 0, 10, 2)
+    assert reading.counts["slow"] == Counts(100, 3, 11, 2)
+    assert reading.counts["rejected"] == Counts(100, 0, 11, 1)
+    assert reading.start is not None
+    assert reading.end is not None
+    assert reading.start < reading.end
+    again = read(adapter, reading.cursor)
+    assert again.counts["errors"] == Counts(0, 0, 0, 0)
+    # A predictor that cannot be scraped any more is told apart from one without requests.
+    place.canary.server.shutdown()
+    place.canary.server.server_close()
+    until = time.monotonic() + 10
+    while again.missing is None and time.monotonic() < until:
+        time.sleep(0.2)
+        again = read(adapter, reading.cursor)
+    assert again.missing is not None
+    assert again.missing.reason == SCRAPE_FAILED
+    adapter.close()
+
+
+def test_a_selector_that_does_not_parse_is_named(place: Place) -> None:
+    adapter = PrometheusHttp(place.url, clock=SystemClock(), selector="job=")
+    with pytest.raises(UnavailableError, match=r"refuses the query.*selector"):
+        adapter.series(ARMS, None)
+    adapter.close()
+
+
+def test_no_prometheus_is_temporary() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    adapter = PrometheusHttp(f"http://127.0.0.1:{port}", clock=SystemClock())
+    with pytest.raises(UnavailableError, match="does not answer"):
+        adapter.series(ARMS, None)
+    adapter.close()

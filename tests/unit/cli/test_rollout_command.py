@@ -1,0 +1,109 @@
+"""``davy rollout``: what it prints and how it ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from davy.cli.rollout import app
+from davy.core.errors import ConfigurationError, IntegrityError, InvalidInputError, NotFoundError
+from davy.rollout.decide import decide
+from davy.rollout.record import Header, look_line, to_line
+from davy.rollout.spec import RolloutSpec
+from davy.rollout.state import Observation, State
+from davy.rollout.verdict import Counts
+
+START = datetime(2017, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    spec = RolloutSpec.model_validate(
+        {
+            "candidate": {"version": "v2"},
+            "steps": [{"weight": 5}],
+            "analysis": {"indicators": [{"name": "errors", "allowance": 0.01}], "vetoes": []},
+        }
+    )
+    header = Header(
+        time=START,
+        rollout="next-basket",
+        generation=1,
+        settings_hash=spec.settings_hash(),
+        spec=spec.document(),
+        stable="v1",
+        canary="v2",
+        latency_objective_seconds=0.1,
+    )
+    lines, state = [to_line(header)], State()
+    for look in range(4):
+        now = START + timedelta(seconds=30 * look)
+        seen = Observation(weight=state.weight, counts={"errors": Counts(1900, 0, 100, 40)})
+        decision = decide(spec, state, seen, now)
+        lines.append(to_line(look_line(header, state.weight, seen, decision, now)))
+        state = decision.state
+    path = tmp_path / "record.jsonl"
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def test_replay_says_that_all_looks_agree(record: Path) -> None:
+    result = CliRunner().invoke(app, ["replay", str(record)])
+    assert result.exit_code == 0
+    assert "4 looks recomputed, all the same" in result.stdout
+
+
+def test_replay_fails_at_the_first_difference(record: Path) -> None:
+    record.write_bytes(record.read_bytes().replace(b'"k":40', b'"k":0', 1))
+    result = CliRunner().invoke(app, ["replay", str(record)])
+    assert isinstance(result.exception, IntegrityError)
+    assert "look 1, verdicts.errors" in str(result.exception)
+    assert result.exception.exit_code == 77
+
+
+def test_explain_prints_sentences_and_a_picture(record: Path) -> None:
+    result = CliRunner().invoke(app, ["explain", str(record)])
+    assert result.exit_code == 0
+    assert "Rollout next-basket: v2 against v1" in result.stdout
+    assert "weight" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["replay", "explain"])
+def test_no_record(command: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [command, str(tmp_path / "none.jsonl")])
+    assert isinstance(result.exception, NotFoundError)
+
+
+SPEC = """
+apiVersion: davylamp.dev/v1alpha1
+kind: ModelRollout
+metadata: {name: next-basket}
+spec: {candidate: {version: v2}, steps: [{weight: 5}]}
+"""
+
+
+def run(tmp_path: Path, spec: str, server: str = "v1=http://127.0.0.1:1") -> BaseException | None:
+    path = tmp_path / "rollout.yaml"
+    path.write_text(spec)
+    arguments = [
+        "run", str(path), "--state", str(tmp_path / "state"), "--stable", "v1",
+        "--server", server, "--package", f"v2={tmp_path / 'none'}",
+        "--traefik-file", str(tmp_path / "davy.yaml"), "--traefik-api", "http://127.0.0.1:1",
+    ]  # fmt: skip
+    return CliRunner().invoke(app, arguments).exception
+
+
+def test_run_refuses_a_misspelt_spec_a_bad_pair_and_a_missing_package(tmp_path: Path) -> None:
+    misspelt = run(tmp_path, SPEC.replace("steps", "stepps"))
+    assert isinstance(misspelt, InvalidInputError)
+    assert "did you mean 'steps'" in str(misspelt)
+    bad_pair = run(tmp_path, SPEC, server="http://127.0.0.1:1")
+    assert isinstance(bad_pair, ConfigurationError)
+    missing = run(tmp_path, SPEC)
+    assert isinstance(missing, NotFoundError)
+    # Nothing was begun.
+    assert not (tmp_path / "davy.yaml").exists()
+    assert not (tmp_path / "state" / "record.jsonl").exists()

@@ -1,0 +1,343 @@
+"""The engine with every outside thing stood in for: order, resuming after a crash, its metrics."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from davy.core.clock import ManualClock
+from davy.core.errors import ConflictError, UnavailableError
+from davy.packaging.contract import GateDefault
+from davy.rollout.adapters.folder_journal import FolderJournal
+from davy.rollout.adapters.memory import DryRunTraffic, MemoryJournal, StatedPackages
+from davy.rollout.counters import (
+    METRICS_UNAVAILABLE,
+    MODEL_INFO,
+    REQUESTS,
+    Arms,
+    Sample,
+    Series,
+    SeriesKey,
+)
+from davy.rollout.decide import Decision
+from davy.rollout.engine import Engine
+from davy.rollout.ports import GateFacts
+from davy.rollout.record import Header, LookLine, Record, read_record
+from davy.rollout.replay import replay
+from davy.rollout.spec import RolloutSpec
+from davy.rollout.state import Phase
+from davy.rollout.vetoes import Veto
+
+START = datetime(2017, 1, 2, tzinfo=UTC)
+FACTS = GateFacts(0.1, (GateDefault(name="errors", ratio=1.5, allowance=0.01),))
+PACKAGES = StatedPackages(FACTS, (Veto("signature", active=False, message="verified"),))
+
+
+class CrashedHereError(Exception):
+    """The process ends at this point."""
+
+
+@dataclass
+class StandInCluster:
+    """Router, servers and Prometheus in one: counters follow the clock and the weights.
+
+    ``crash_at`` ends the process just before or just after the n-th side effect.
+    """
+
+    clock: ManualClock
+    canary_errors: float = 0.0
+    rate: float = 200.0
+    weight: int | None = None
+    asked: list[int] = field(default_factory=list)
+    crash_at: int = -1
+    effects: int = 0
+    silent: bool = False
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(5)
+        self.history: dict[SeriesKey, list[Sample]] = {}
+        self.totals: dict[SeriesKey, int] = {}
+        self.until = self.clock.now().timestamp()
+
+    def effect(self) -> None:
+        self.effects += 1
+        if self.effects == self.crash_at:
+            raise CrashedHereError
+
+    def set_weight(self, arms: Arms, percent: int) -> None:
+        self.serve(arms)
+        self.effect()
+        self.weight = percent
+        self.asked.append(percent)
+        self.effect()
+
+    def read_weight(self, arms: Arms) -> int | None:
+        return self.weight
+
+    def not_ready(self, arms: Arms) -> tuple[str, ...]:
+        return ()
+
+    def serve(self, arms: Arms) -> None:
+        """Let traffic flow up to now, with a scrape each second."""
+        now = self.clock.now().timestamp()
+        while self.until + 1 <= now:
+            self.until += 1
+            n_canary = round(self.rate * (self.weight or 0) / 100)
+            bad = int(self.rng.binomial(n_canary, self.canary_errors))
+            for version, outcome, count in (
+                (arms.stable, "ok", round(self.rate) - n_canary),
+                (arms.canary, "ok", n_canary - bad),
+                (arms.canary, "server_error", bad),
+            ):
+                key = SeriesKey(REQUESTS, version, f"{version}:1", outcome)
+                self.totals[key] = self.totals.get(key, 0) + count
+                if self.totals[key]:
+                    self.history.setdefault(key, []).append(Sample(self.until, self.totals[key]))
+            for version in (arms.stable, arms.canary):
+                info = SeriesKey(MODEL_INFO, version, f"{version}:1")
+                self.history.setdefault(info, []).append(Sample(self.until, 1.0))
+
+    def series(self, arms: Arms, since: float | None) -> Sequence[Series]:
+        if self.silent:
+            raise UnavailableError("Prometheus does not answer", where="http://127.0.0.1:1")
+        self.serve(arms)
+        oldest = (since if since is not None else self.until) - 30
+        return [
+            Series(key, tuple(sample for sample in samples if sample.time >= oldest))
+            for key, samples in self.history.items()
+        ]
+
+
+class JournalThatMayCrash(FolderJournal):
+    """A real journal whose writes are side effects of the stand-in cluster."""
+
+    def __init__(self, folder: Path, cluster: StandInCluster) -> None:
+        super().__init__(folder)
+        self.cluster = cluster
+
+    def begin(self, header: Header) -> None:
+        self.cluster.effect()
+        super().begin(header)
+        self.cluster.effect()
+
+    def append(self, line: LookLine) -> None:
+        self.cluster.effect()
+        super().append(line)
+        self.cluster.effect()
+
+
+def spec(**changes: Any) -> RolloutSpec:
+    document: dict[str, Any] = {
+        "candidate": {"version": "v2"},
+        "steps": [{"weight": 5}, {"weight": 50}],
+        "analysis": {"interval": "5s", "deadline": "10m", "vetoes": ["signature"]},
+    }
+    return RolloutSpec.model_validate(document | changes)
+
+
+def engine(
+    cluster: StandInCluster, journal: Any, *, wanted: RolloutSpec | None = None, **changes: Any
+) -> Engine:
+    return Engine(
+        wanted or spec(),
+        name="next-basket",
+        stable="v1",
+        traffic=changes.get("traffic", cluster),
+        metrics=cluster,
+        journal=journal,
+        packages=PACKAGES,
+        clock=cluster.clock,
+        registry=changes.get("registry"),
+    )
+
+
+def cluster(**changes: Any) -> StandInCluster:
+    made = StandInCluster(ManualClock(START), **changes)
+    # Both arms are up and scraped before the rollout starts.
+    made.clock.sleep(5)
+    made.serve(Arms("v1", "v2"))
+    return made
+
+
+def test_a_good_canary_is_promoted_step_by_step() -> None:
+    place, journal = cluster(), MemoryJournal()
+    assert engine(place, journal).run() == Phase.PROMOTED
+    assert place.asked == [0, 5, 50, 100]
+    actions = [line.decision.action for line in journal.lines if line.decision.action != "hold"]
+    assert actions == ["advance", "advance", "promote", "finish"]
+
+
+def test_a_bad_canary_is_rolled_back_soon_and_the_indicator_is_named() -> None:
+    place, journal = cluster(canary_errors=0.2), MemoryJournal()
+    assert engine(place, journal).run() == Phase.ROLLED_BACK
+    assert place.asked == [0, 5, 0]
+    assert place.weight == 0
+    fails = [line for line in journal.lines if line.decision.action == "rollback"]
+    assert "errors: at least" in fails[0].decision.message
+    assert len(journal.lines) < 12
+
+
+def test_every_decision_of_a_run_is_recomputed_from_its_record() -> None:
+    for errors in (0.0, 0.2):
+        journal = MemoryJournal()
+        engine(cluster(canary_errors=errors), journal).run()
+        outcome = replay(_read(journal))
+        assert outcome.difference is None
+        assert outcome.agreed == len(journal.lines)
+
+
+def _read(journal: MemoryJournal) -> Record:
+    record = journal.read()
+    assert record is not None
+    return record
+
+
+def crashing_run(folder: Path, crash_at: int, errors: float) -> tuple[StandInCluster, int]:
+    """Run to the end with one crash; return the cluster and how many processes it took."""
+    place = cluster(canary_errors=errors, crash_at=crash_at, rate=2000.0)
+    for process in range(1, 4):
+        with JournalThatMayCrash(folder, place) as journal:
+            try:
+                engine(place, journal).run()
+            except CrashedHereError:
+                continue
+            return place, process
+    raise AssertionError("did not end")
+
+
+@pytest.mark.parametrize("errors", [0.0, 0.2])
+def test_a_crash_between_any_two_side_effects_changes_nothing(
+    tmp_path: Path, errors: float
+) -> None:
+    whole, processes = crashing_run(tmp_path / "whole", -1, errors)
+    assert processes == 1
+    expected = read_record(tmp_path / "whole" / "record.jsonl")
+    ends = [line.decision.phase for line in expected.looks][-1]
+    crashed = 0
+    for point in range(1, whole.effects + 1):
+        folder = tmp_path / str(point)
+        place, processes = crashing_run(folder, point, errors)
+        crashed += processes - 1
+        record = read_record(folder / "record.jsonl")
+        assert replay(record).difference is None
+        assert record.looks[-1].decision.phase == ends
+        assert place.weight == whole.weight
+        # No weight is skipped; asking twice for one is no change.
+        distinct = [w for i, w in enumerate(place.asked) if i == 0 or w != place.asked[i - 1]]
+        assert distinct == whole.asked
+        # Each request is counted once: intervals follow each other without gap or overlap.
+        spans = [
+            (line.intervals.start, line.intervals.end)
+            for line in record.looks
+            if line.intervals.end is not None
+        ]
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
+    assert crashed == whole.effects
+
+
+def test_a_stopped_rollout_goes_on_where_it_was(tmp_path: Path) -> None:
+    place, stop = cluster(), threading.Event()
+
+    def stop_after_three(decision: Decision) -> None:
+        if decision.state.looks == 3:
+            stop.set()
+
+    with FolderJournal(tmp_path) as journal:
+        assert engine(place, journal).run(on_look=stop_after_three, stop=stop) == Phase.PROGRESSING
+    with FolderJournal(tmp_path) as journal:
+        again = engine(place, journal)
+        assert again.state.looks == 3
+        assert again.run() == Phase.PROMOTED
+    assert place.asked == [0, 5, 50, 100]
+
+
+def test_an_ended_rollout_is_not_run_again(tmp_path: Path) -> None:
+    place = cluster()
+    with FolderJournal(tmp_path) as journal:
+        engine(place, journal).run()
+    with FolderJournal(tmp_path) as journal:
+        before = len(place.asked)
+        assert engine(place, journal).run() == Phase.PROMOTED
+        assert len(place.asked) == before
+
+
+@pytest.mark.parametrize(
+    "wanted", [spec(steps=[{"weight": 10}]), spec(candidate={"version": "v3"})]
+)
+def test_evidence_is_not_carried_to_another_spec_or_candidate(wanted: RolloutSpec) -> None:
+    place, journal = cluster(), MemoryJournal()
+    engine(place, journal).look()
+    with pytest.raises(ConflictError, match="another folder"):
+        engine(place, journal, wanted=wanted)
+
+
+def test_a_prometheus_that_does_not_answer_holds_and_says_so() -> None:
+    place, journal = cluster(), MemoryJournal()
+    running = engine(place, journal)
+    running.look()
+    place.silent = True
+    place.clock.sleep(5)
+    decision = running.look()
+    assert (decision.action, decision.reason) == ("hold", METRICS_UNAVAILABLE)
+    place.silent = False
+    place.clock.sleep(5)
+    # Nothing was lost: the next interval reaches back to the last one that was counted.
+    running.look()
+    assert journal.lines[-1].intervals.counts[0].canary.n == 10 * 10
+
+
+class StubbornRouter(DryRunTraffic):
+    """Takes weights and does not keep them."""
+
+    def read_weight(self, arms: Arms) -> int | None:
+        return 0
+
+
+class AbsentRouter(DryRunTraffic):
+    """Answers nothing."""
+
+    def set_weight(self, arms: Arms, percent: int) -> None:
+        raise UnavailableError("no answer", where="router")
+
+    def read_weight(self, arms: Arms) -> int | None:
+        raise UnavailableError("no answer", where="router")
+
+    def not_ready(self, arms: Arms) -> tuple[str, ...]:
+        raise UnavailableError("no answer", where="router")
+
+
+def test_a_weight_that_is_not_honoured_never_goes_on() -> None:
+    place, journal, router = cluster(), MemoryJournal(), StubbornRouter()
+    assert engine(place, journal, traffic=router).run() == Phase.INCONCLUSIVE
+    assert {line.decision.reason for line in journal.lines[1:-1]} == {"WeightNotHonoured"}
+    assert router.asked == [5]
+
+
+def test_a_router_that_does_not_answer_never_starts() -> None:
+    place, journal = cluster(), MemoryJournal()
+    assert engine(place, journal, traffic=AbsentRouter()).run() == Phase.INCONCLUSIVE
+    assert {line.decision.reason for line in journal.lines[:-1]} == {"WeightUnknown"}
+
+
+def test_what_the_rollout_says_of_itself() -> None:
+    registry, place = CollectorRegistry(), cluster()
+    running = engine(place, MemoryJournal(), registry=registry)
+    running.run()
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"rollout": "next-basket", **labels})
+
+    assert value("davy_rollout_weight", version="v2", arm="canary") == 100
+    assert value("davy_rollout_weight", version="v1", arm="stable") == 0
+    assert value("davy_rollout_decisions_total", decision="promote") == 1
+    assert value("davy_rollout_ratio_lower", indicator="errors") == 0
+    assert value("davy_rollout_ratio_upper", indicator="errors") == float("inf")
