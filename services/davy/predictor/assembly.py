@@ -32,10 +32,10 @@ class Assembly:
     handler: Handler
     log: PayloadLog | None
 
-    def start(self) -> None:
-        """Begin what runs beside the requests; call it inside the event loop."""
+    async def start(self) -> None:
+        """Begin what runs beside the requests."""
         if self.log is not None:
-            self.log.start()
+            await self.log.start()
 
     async def close(self) -> None:
         """End what runs beside the requests."""

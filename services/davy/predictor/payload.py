@@ -35,6 +35,8 @@ from davy.protocol.events import (
 from davy.protocol.v2 import Encoded
 
 EVENTS_PER_EXCHANGE = 2
+# A receiver that hangs may hold up the start of a predictor no longer than this.
+FIRST_POST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,14 @@ class PayloadLog:
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger("predictor.payload")
 
-    def start(self) -> None:
-        """Begin posting."""
+    async def start(self) -> None:
+        """Begin posting.
+
+        An empty batch goes first: what the client loads on its first use would hold up requests
+        for tens of milliseconds, and a receiver that does not answer is seen in the log at once.
+        """
+        limit = min(FIRST_POST_SECONDS, self._settings.payload_timeout_seconds)
+        await self._post([], limit)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def wants(self, request_id: str) -> bool:
@@ -180,7 +188,7 @@ class PayloadLog:
             if not batch:
                 return
             self._posting = len(batch)
-            await self._post(batch)
+            await self._post(batch, self._settings.payload_timeout_seconds)
             self._posting = 0
 
     async def _next(self) -> list[Exchange]:
@@ -198,13 +206,13 @@ class PayloadLog:
         self._bytes -= sum(exchange.size for exchange in batch)
         return batch
 
-    async def _post(self, batch: Sequence[Exchange]) -> None:
+    async def _post(self, batch: Sequence[Exchange], limit: float) -> None:
         reason: DropReason | None = None
         detail = ""
         try:
             content = encode_batch([e for exchange in batch for e in self._events(exchange)])
             # The client's own limit is one for each step; this one is for all of it.
-            async with asyncio.timeout(self._settings.payload_timeout_seconds):
+            async with asyncio.timeout(limit):
                 response = await self._client.post(
                     self._url, content=content, headers={"content-type": BATCH_CONTENT_TYPE}
                 )

@@ -101,7 +101,7 @@ def make_service() -> Any:
             settings = PredictorSettings.load()
             # BentoML's /metrics collects every registry of the process through its value files.
             self.assembly = assemble(settings, registry=CollectorRegistry(), clock=SystemClock())
-            self.assembly.start()
+            await self.assembly.start()
             drain_on_terminate(self.assembly.handler, settings.drain_seconds)
             place.handler = self.assembly.handler
             # What is loaded stays: the collector need not visit it during requests.

@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,4 +113,5 @@ def test_assembly_without_a_receiver_has_no_log(
     settings = PredictorSettings(model_dir=package.path)
     assembly = assemble(settings, registry=registry, clock=SystemClock())
     assert assembly.log is None
-    assembly.start()
+    asyncio.run(assembly.start())
+    asyncio.run(assembly.close())
