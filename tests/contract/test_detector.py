@@ -157,7 +157,7 @@ def start(store, port, log, engine="native"):
         )
 
 
-def wait(condition, process, seconds=60):
+def wait(condition, process, seconds=150):
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -235,5 +235,5 @@ def test_a_port_in_use_is_one_line_and_its_exit_code(tmp_path):
         taken.listen()
         log = tmp_path / "log"
         process = start(tmp_path, taken.getsockname()[1], log)
-        assert process.wait(60) == 73
+        assert process.wait(150) == 73
     assert "the port is in use. Set DAVY_DETECTOR_PORT to a free one" in log.read_text()
