@@ -202,7 +202,13 @@ class PayloadLog:
         if len(self._waiting) < size and not self._closing:
             # At the rate of traffic this is one wake-up a batch, not one a request.
             await asyncio.sleep(self._settings.payload_interval_seconds)
-        batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+        batch: list[Exchange] = []
+        room = self._settings.payload_batch_bytes
+        while self._waiting and len(batch) < size:
+            room -= self._waiting[0].size
+            if batch and room < 0:
+                break
+            batch.append(self._waiting.popleft())
         self._bytes -= sum(exchange.size for exchange in batch)
         return batch
 

@@ -64,6 +64,12 @@ class PredictorSettings(DavySettings):
         64 * 1024 * 1024, ge=1, description="Bytes of bodies that wait to be told at most."
     )
     payload_batch: int = Field(50, ge=1, description="Requests told in one post at most.")
+    payload_batch_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1,
+        description="Bytes of bodies in one post at most, but for a single larger request. Keep "
+        "it below two thirds of what the receiver takes.",
+    )
     payload_interval_seconds: float = Field(
         0.25, gt=0, description="How long a batch that is not full waits for more."
     )

@@ -148,6 +148,21 @@ def test_batches_are_bounded_and_nothing_is_lost_at_the_end(model: Model) -> Non
     assert bench.told() == 190
 
 
+def test_batches_are_bounded_in_bytes_too(model: Model) -> None:
+    receiver = StandInReceiver()
+    bench = Bench(model, receiver, payload_batch_bytes=100)
+
+    async def go() -> None:
+        for number, size in enumerate([20, 20, 20, 500, 20]):
+            bench.log.put(exchange(number, size=size))
+        await bench.log.start()
+        await bench.log.close()
+
+    asyncio.run(go())
+    found = [[event.id for event in batch[::2]] for batch in receiver.batches]
+    assert found == [["r0", "r1"], ["r2"], ["r3"], ["r4"]]
+
+
 def test_a_full_queue_drops_at_once(model: Model) -> None:
     receiver = StandInReceiver()
     bench = Bench(model, receiver, payload_queue=3)
