@@ -5,7 +5,9 @@ Belongs here: options, the lock, signals, the exit code. Not here: the loop.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from davy.core.errors import ConflictError, NotFoundError
+from davy.core.files import write_atomic
 
 if TYPE_CHECKING:
     from davy.cli.demo.processes import Supervisor
@@ -73,6 +76,8 @@ def run(
                 )
                 findings = story.tell()
                 report = write_report(base / "report.html", findings)
+                claims = [dataclasses.asdict(claim) for claim in findings.claims]
+                write_atomic(base / "summary.json", json.dumps(claims, indent=2) + "\n")
                 terminal.summary(findings.claims)
                 terminal.say(f"report: {os.path.relpath(report)}")
                 for canary in findings.canaries:

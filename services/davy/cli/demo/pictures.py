@@ -47,6 +47,7 @@ def rollout_picture(record: Record) -> str:
             va="bottom",
         )
     axes[-1].set_xlabel("seconds since the start of the rollout")
+    axes[-1].set_xlim(left=0)
     return _svg(figure)
 
 
@@ -72,9 +73,14 @@ def _bounds(axis: Axes, name: str, looks: Sequence[LookLine], times: Sequence[fl
 
 
 def ratio_picture(record: Record) -> str:
-    """Draw the confidence sequence of the ratio of rates, canary over stable."""
+    """Draw the confidence sequence of the ratio of rates, canary over stable.
+
+    Indicators without an event say nothing of a ratio and are left out; empty when all are.
+    """
     start = record.header.time.timestamp()
-    items = record.spec().analysis.indicators
+    items = [item for item in record.spec().analysis.indicators if _has_ratio(record, item.name)]
+    if not items:
+        return ""
     figure = Figure(figsize=(10, 2.2 * len(items)), layout="constrained")
     axes = figure.subplots(len(items), 1, sharex=True, squeeze=False)[:, 0]
     for axis, item in zip(axes, items, strict=True):
@@ -94,8 +100,19 @@ def ratio_picture(record: Record) -> str:
         axis.set_ylim(SMALLEST_RATIO, LARGEST_RATIO)
         axis.axhline(item.ratio, color=GREY, linestyle="--", linewidth=1)
         axis.set_ylabel(f"{item.name}: ratio")
+        axis.set_xlim(left=0)
     axes[-1].set_xlabel("seconds since the start of the rollout")
     return _svg(figure)
+
+
+def _has_ratio(record: Record, indicator: str) -> bool:
+    return any(
+        verdict.ratio_lower > SMALLEST_RATIO
+        or (verdict.ratio_upper is not None and verdict.ratio_upper < LARGEST_RATIO)
+        for look in record.looks
+        for verdict in look.verdicts
+        if verdict.indicator == indicator
+    )
 
 
 def traffic_picture(
@@ -149,6 +166,8 @@ def drift_picture(windows: Sequence[Mapping[str, Any]], drift_sent: float) -> st
             )
     axis.axhline(1.0, color=GREY, linestyle="--", linewidth=1)
     axis.axvline(0.0, color=GREY, linestyle="--", linewidth=1)
+    axis.set_yscale("symlog", linthresh=1.0)
+    axis.set_ylim(bottom=0)
     axis.set_ylabel("effect / floor")
     axis.set_xlabel("end of the window, seconds since the upstream broke")
     axis.legend(fontsize=8, frameon=False)

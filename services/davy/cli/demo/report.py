@@ -15,7 +15,7 @@ from davy.cli.demo.story import Findings
 from davy.core.files import write_atomic
 from davy.packaging.contract import CompressionCandidate, Interval
 from davy.packaging.package import Package
-from davy.rollout.record import read_record
+from davy.rollout.record import Record, read_record
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -81,10 +81,20 @@ def _canary(canary: CanaryResult) -> str:
             f"{len(record.looks)} looks. {escape(canary.decisive.message)}</p>",
             pictures.rollout_picture(record),
             "<p class='note'>Bars: what the canary's own rate may be, at a confidence that holds "
-            "at every look at once. Below: the same for its ratio to the stable arm's rate; "
-            "dashed is what is tolerable.</p>",
-            pictures.ratio_picture(record),
+            "at every look at once; dashed: what is allowed.</p>",
+            *_ratios(record),
         )
+    )
+
+
+def _ratios(record: Record) -> tuple[str, ...]:
+    picture = pictures.ratio_picture(record)
+    if not picture:
+        return ("<p class='note'>No event in either arm: nothing to say of a ratio.</p>",)
+    return (
+        picture,
+        "<p class='note'>Bars: the canary's rate over the stable arm's, at the same confidence; "
+        "dashed: the ratio that is tolerable.</p>",
     )
 
 

@@ -19,7 +19,7 @@ import yaml
 from davy.cli.demo.ports import HOST, Ports
 from davy.cli.demo.processes import Supervisor, find_program
 from davy.cli.demo.settings import DemoSettings
-from davy.core.files import write_atomic
+from davy.core.files import read_document, write_atomic
 
 MODEL = "next_basket"
 
@@ -58,6 +58,7 @@ class Addresses:
     alertmanager: int
     detector: int
     engine: int
+    pager: int
 
     @classmethod
     def take(cls, ports: Ports) -> Self:
@@ -69,6 +70,7 @@ class Addresses:
             alertmanager=ports.take("Alertmanager"),
             detector=ports.take("the detector"),
             engine=ports.take("the rollout's metrics"),
+            pager=ports.take("the pager"),
         )
 
     def url(self, what: str) -> str:
@@ -170,12 +172,16 @@ class Stack:
 
     def _start_alertmanager(self) -> None:
         folder = self.state / "alertmanager"
-        base = self.root / "monitoring" / "alertmanager" / "alertmanager.yaml"
+        base = read_document(self.root / "monitoring" / "alertmanager" / "alertmanager.yaml")
+        for receiver in base["receivers"]:
+            for webhook in receiver["webhook_configs"]:
+                webhook["url"] = f"{self.addresses.url('pager')}/{receiver['name']}"
+        path = _write_yaml(folder / "alertmanager.yaml", base)
         self.supervisor.start(
             "alertmanager",
             [
                 self.programs.alertmanager,
-                f"--config.file={base}",
+                f"--config.file={path}",
                 f"--storage.path={folder}",
                 f"--web.listen-address={HOST}:{self.addresses.alertmanager}",
                 "--cluster.listen-address=",

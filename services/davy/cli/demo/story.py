@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from davy.cli.demo import requests
 from davy.cli.demo.canary import Canaries, CanaryResult
 from davy.cli.demo.claims import Claim
+from davy.cli.demo.oncall import Pager
 from davy.cli.demo.ports import HOST, Ports
 from davy.cli.demo.processes import Supervisor
 from davy.cli.demo.settings import DemoSettings
@@ -129,26 +130,30 @@ class Story:
     def tell(self) -> Findings:
         """Run everything and return what was found; the programs go on running."""
         versions = self._train()
+        with Pager(self.stack.addresses.pager) as pager:
+            self._operate(versions, pager)
+        self._replay()
+        return self.findings
+
+    def _operate(self, versions: Mapping[str, str], pager: Pager) -> None:
         traffic, canaries = self._serve(versions["first"])
         self._canary(canaries, "better", stable="first", versions=versions)
         serving = versions["better"] if self._promoted("better") else versions["first"]
         self._canary(canaries, "defective", stable=serving, versions=versions)
-        with_watch = Watch(
+        watch = Watch(
             detector=self.stack.addresses.url("detector"),
             prometheus=self.stack.addresses.url("prometheus"),
             alertmanager=self.stack.addresses.url("alertmanager"),
         )
         try:
-            self._quiet(with_watch, serving)
-            self._drift(with_watch, traffic, serving)
-            self.findings.windows = with_watch.windows(serving)
+            self._quiet(watch, serving)
+            self._drift(watch, pager, traffic, serving)
+            self.findings.windows = watch.windows(serving)
         finally:
-            with_watch.close()
+            watch.close()
         tally = traffic.finish()
         self.findings.traffic = traffic.lines()
         self._count(tally, versions["defective"])
-        self._replay()
-        return self.findings
 
     def _promoted(self, name: str) -> bool:
         return any(c.name == name and c.phase is Phase.PROMOTED for c in self.findings.canaries)
@@ -270,7 +275,7 @@ class Story:
             holds=len(seen) >= wanted and not alarmed and not active,
         )
 
-    def _drift(self, watch: Watch, traffic: Traffic, version: str) -> None:
+    def _drift(self, watch: Watch, pager: Pager, traffic: Traffic, version: str) -> None:
         self._teller.chapter("The upstream breaks")
         self._teller.say(
             f"{requests.BROKEN_FEATURE} is null from now on, {requests.SHIFTED_FEATURE} is "
@@ -288,6 +293,7 @@ class Story:
             },
             "Prometheus": lambda: {labels["feature"] for labels in watch.firing(DRIFT_ALERT)},
             "Alertmanager": lambda: {alert.feature for alert in watch.received(DRIFT_ALERT)},
+            "pager": lambda: pager.features(DRIFT_ALERT),
         }
         end = time.monotonic() + self.settings.drift_deadline_seconds
         for stage, features in stages.items():
@@ -306,10 +312,11 @@ class Story:
         present = all((self.stack.root / runbook).is_file() for runbook in runbooks)
         findings.claim(
             "drift",
-            f"Alertmanager holds {DRIFT_ALERT} for {' and '.join(sorted(wanted))}, with runbook",
+            f"{DRIFT_ALERT} for {' and '.join(sorted(wanted))} reaches Alertmanager and the pager, "
+            "with its runbook",
             ", ".join(f"{name} after {s:.0f} s" for name, s in findings.drift_seconds.items())
             + f"; features: {', '.join(sorted(named)) or 'none'}",
-            holds=wanted <= named and bool(runbooks) and present,
+            holds=len(findings.drift_seconds) == len(stages) and present and bool(runbooks),
         )
 
     def _count(self, tally: Tally, defective: str) -> None:
