@@ -8,8 +8,8 @@ root logger's handlers, and writes everything that the steps print to standard o
 
 from __future__ import annotations
 
-import inspect
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -29,10 +29,9 @@ def main(request: Path) -> None:
     """
     import kfp.local
 
+    # kfp says only at this level, and only to the root logger, that it took a step from the cache.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     fields: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
-    options: dict[str, Any] = {}
-    if fields["cache"] is not None and can_cache():
-        options = {"enable_caching": True, "cache_root": fields["cache"]}
     warnings.simplefilter("ignore")
     from davy.kubeflow.pipeline import train_and_package
 
@@ -41,17 +40,11 @@ def main(request: Path) -> None:
         pipeline_root=fields["root"],
         workspace_root=fields["workspace"],
         raise_on_error=True,
-        **options,
+        enable_caching=fields["cache"] is not None,
+        cache_root=fields["cache"],
     )
     run = train_and_package(**fields["arguments"])
     write_atomic(Path(fields["result"]), json.dumps({"package": run.output}) + "\n")
-
-
-def can_cache() -> bool:
-    """Whether the installed kfp has a cache for local runs (2.17 and later)."""
-    import kfp.local
-
-    return "enable_caching" in inspect.signature(kfp.local.init).parameters
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Not here: the pipeline; what kfp itself needs (`local`).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -18,9 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from davy.core.clock import Clock, SystemClock
 from davy.core.errors import DavyError
+from davy.data.pseudonym import find_key
+from davy.data.settings import PipelineSettings
+from davy.data.task import Task, parse_task
 from davy.kubeflow.code import code_digest
 from davy.kubeflow.failure import recall
 
@@ -61,7 +66,8 @@ def run_local(
     store : Path
         Where the package is written.
     work : Path
-        Folder of the steps' outputs and of ``pipeline.log``, in which all that they print ends.
+        Folder of the steps' outputs, of ``pipeline.log``, in which all that they print ends, and
+        of ``pseudonym.key``, unless ``DAVY_PIPELINE_PSEUDONYM_KEY`` is set.
     households : int
         Size of a sample of households; 0 takes all.
     private_key : Path, optional
@@ -70,7 +76,7 @@ def run_local(
         Version that the model is meant to replace.
     cache : bool
         Take a step's outputs from an earlier run in the same `work` when its inputs and Davy's
-        code are the same. Has an effect with kfp 2.17 and later.
+        code are the same.
     on_step : callable, optional
         Told of each step's start and end.
     clock : Clock, optional
@@ -87,16 +93,19 @@ def run_local(
         A step failed. Where it raised an error of Davy's, one of the same class with the step's
         name in front; else one with the last line that it printed. `where` names the log.
     """
+    task = parse_task(task_text)
     work = work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     log = work / LOG_NAME
+    secret = PipelineSettings.load().pseudonym_key
+    key = find_key(secret.get_secret_value() if secret else None, work)
     with tempfile.TemporaryDirectory(dir=work, prefix=".run-") as folder:
         result = Path(folder) / "result.json"
         request = Path(folder) / "request.json"
         fields = {
             "root": str(work / "steps"),
             "workspace": str(Path(folder) / "workspace"),
-            "cache": str(work / "cache" / code_digest()) if cache else None,
+            "cache": str(work / "cache" / cache_name(task, key)) if cache else None,
             "result": str(result),
             "arguments": {
                 "task_text": task_text,
@@ -109,7 +118,7 @@ def run_local(
         request.write_text(json.dumps(fields), encoding="utf-8")
         follower = Follower(on_step or (lambda _step, _status: None), clock or SystemClock())
         with log.open("a", encoding="utf-8") as file:
-            code = _follow(request, follower, file)
+            code = _follow(request, key, follower, file)
         if code != 0 or not result.is_file():
             raise failure(follower, work / "steps", log)
         return Path(json.loads(result.read_text(encoding="utf-8"))["package"])
@@ -158,11 +167,27 @@ class Follower:
             self.error = text
 
 
-def _follow(request: Path, follower: Follower, log: IO[str]) -> int:
+def cache_name(task: Task, key: bytes) -> str:
+    """Return a name for all that a step's outcome depends on and kfp's own cache key leaves out.
+
+    That is Davy's code, the key of the pseudonyms, and which files the task's data lies in.
+    """
+    digest = hashlib.sha256(code_digest().encode() + hashlib.sha256(key).digest())
+    if task.data.source.startswith("file://"):
+        folder = Path(unquote(task.data.source.removeprefix("file://")))
+        for path in sorted(folder.glob("*")):
+            facts = path.stat()
+            digest.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _follow(request: Path, key: bytes, follower: Follower, log: IO[str]) -> int:
     # More threads than that are slower beside other work on a machine with few cores.
     environment = {
         "OMP_NUM_THREADS": "1",
         **os.environ,
+        # Without it each run would make a key of its own.
+        "DAVY_PIPELINE_PSEUDONYM_KEY": key.decode(),
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
     }

@@ -15,7 +15,7 @@ from davy.core.errors import DavyError, InvalidInputError
 from davy.data.task import load_task, task_text
 from davy.kubeflow import run as runs
 from davy.kubeflow.failure import record
-from davy.kubeflow.run import Follower, failure, run_local
+from davy.kubeflow.run import Follower, cache_name, failure, run_local
 
 TASK = Path(__file__).parents[3] / "pipelines/tasks/next_basket.yaml"
 
@@ -121,6 +121,43 @@ def _is_gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_step_that_is_unchanged_is_taken_from_the_cache(tmp_path: Path) -> None:
+    task = load_task(TASK)
+    unknown = task.features[1].model_copy(update={"name": "spend_on_mars"})
+    task = task.model_copy(update={"features": (unknown,)})
+    seen: list[tuple[str, str]] = []
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match=r"^step build-features: .*spend_on_mars"):
+            run_local(
+                task_text(task),
+                store=tmp_path / "store",
+                work=tmp_path / "work",
+                households=5,
+                cache=True,
+                on_step=lambda step, status: seen.append((step, status.partition(" ")[0])),
+            )
+    assert [item for item in seen if item[1] != "started"] == [
+        ("prepare-data", "done"),
+        ("build-features", "failed"),
+        ("prepare-data", "cached"),
+        ("build-features", "failed"),
+    ]
+
+
+def test_the_cache_knows_the_data_and_the_key(tmp_path: Path) -> None:
+    packaged = load_task(TASK)
+    name = cache_name(packaged, b"a")
+    assert cache_name(packaged, b"a") == name
+    assert cache_name(packaged, b"b") != name
+    table = tmp_path / "transactions.parquet"
+    table.write_bytes(b"1")
+    task = load_task(TASK, [f"data.source=file://{tmp_path}"])
+    before = cache_name(task, b"a")
+    assert cache_name(task, b"a") == before
+    table.write_bytes(b"12")
+    assert cache_name(task, b"a") != before
 
 
 def test_a_real_run_that_fails_leaves_no_package(tmp_path: Path) -> None:
