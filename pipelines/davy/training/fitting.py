@@ -54,7 +54,7 @@ class Effort:
     batch_rows: int
     learning_rate: float
     seed: int
-    kept_share: float = 0.35
+    kept_share: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
