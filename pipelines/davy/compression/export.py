@@ -12,18 +12,19 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-import torch
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import write_atomic
 from davy.data.task import Task
-from davy.training.network import RankingNetwork, one_thread
+
+if TYPE_CHECKING:
+    from davy.training.network import RankingNetwork
 
 # Every onnxruntime that `pyproject.toml` allows reads these, and most older ones do.
 OPSET = 18
@@ -59,6 +60,11 @@ def export(network: RankingNetwork, task: Task, path: Path) -> float:
     InvalidInputError
         The exported file does not keep the contract, or its scores differ from torch's.
     """
+    # Only here: finishing and opening an ONNX file do without torch and its seconds of import.
+    import torch
+
+    from davy.training.network import one_thread
+
     inputs = sample_inputs(task, PARITY_ROWS)
     tensors = tuple(torch.from_numpy(inputs[feature.name]) for feature in task.features)
     rows = torch.export.Dim("rows", min=1)

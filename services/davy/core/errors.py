@@ -23,7 +23,7 @@ class DavyError(Exception):
     """
 
     http_status: ClassVar[int] = 500
-    exit_code: ClassVar[int] = 70
+    exit_code: int = 70
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what = what

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -135,15 +135,15 @@ class Supervisor:
         *,
         what: str,
         seconds: float,
-        ends: bool = False,
+        ending: Collection[str] = (),
     ) -> None:
         """Wait for a condition while ``name`` runs; errors as in `wait_ready`.
 
-        ``ends`` says that ``name`` ends by itself, which is then no error.
+        ``ending`` names programs that may end by themselves, which is then no error.
         """
         end = time.monotonic() + seconds
         while not condition():
-            self.check(except_for=name if ends else None)
+            self.check(except_for=ending)
             if time.monotonic() > end:
                 child = self._children[name]
                 raise UnavailableError(
@@ -151,11 +151,11 @@ class Supervisor:
                 )
             time.sleep(0.1)
 
-    def check(self, *, except_for: str | None = None) -> None:
+    def check(self, *, except_for: Collection[str] = ()) -> None:
         """Raise `ProcessDiedError` if any other program ended by itself."""
         for child in self._children.values():
             code = child.popen.poll()
-            if code is not None and child.name != except_for:
+            if code is not None and child.name not in except_for:
                 raise ProcessDiedError(
                     f"ended with code {code}; its last lines:\n{child.tail()}",
                     where=child.name,

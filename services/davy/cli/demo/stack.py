@@ -103,11 +103,21 @@ class Stack:
         return self.state / "traefik" / "dynamic" / "davy.yaml"
 
     def start_watchers(self) -> None:
-        """Start Traefik, Alertmanager, Prometheus and the detector, and wait for each."""
+        """Start Traefik, Alertmanager, Prometheus and the detector; none is waited for."""
         self._start_traefik()
         self._start_alertmanager()
         self._start_prometheus()
         self._start_detector()
+
+    def wait_watchers(self) -> None:
+        """Wait until each of them is ready."""
+        for name, (address, path) in {
+            "traefik": ("router_api", "/ping"),
+            "alertmanager": ("alertmanager", "/-/ready"),
+            "prometheus": ("prometheus", "/-/ready"),
+            "detector": ("detector", "/health/ready"),
+        }.items():
+            self.supervisor.wait_ready(name, self.addresses.url(address) + path, seconds=90)
 
     def start_arm(self, version: str) -> str:
         """Start a predictor on a package and return its URL once it is ready."""
@@ -121,6 +131,9 @@ class Stack:
                 "davy.predictor.service:Predictor",
                 f"--host={HOST}",
                 f"--port={port}",
+                # Longer than the router keeps an idle connection (90 s), so that it is never
+                # the predictor that closes one on which a request is under way.
+                "--timeout-keep-alive=120",
             ],
             environment={
                 "DAVY_PREDICTOR_MODEL_DIR": str(self.store / MODEL / version),
@@ -168,7 +181,6 @@ class Stack:
         }
         path = _write_yaml(folder / "traefik.yaml", static)
         self.supervisor.start("traefik", [self.programs.traefik, f"--configFile={path}"])
-        self.supervisor.wait_ready("traefik", self.addresses.url("router_api") + "/ping")
 
     def _start_alertmanager(self) -> None:
         folder = self.state / "alertmanager"
@@ -187,7 +199,6 @@ class Stack:
                 "--cluster.listen-address=",
             ],
         )
-        self.supervisor.wait_ready("alertmanager", self.addresses.url("alertmanager") + "/-/ready")
 
     def _start_prometheus(self) -> None:
         folder = self.state / "prometheus"
@@ -204,7 +215,6 @@ class Stack:
                 "--log.level=warn",
             ],
         )
-        self.supervisor.wait_ready("prometheus", self.addresses.url("prometheus") + "/-/ready")
 
     def _prometheus_config(self, rules: Sequence[Path]) -> Mapping[str, Any]:
         static = [
@@ -247,9 +257,6 @@ class Stack:
             "DAVY_DETECTOR_ENGINE": "alibi",
         }
         self.supervisor.start("detector", ["davy", "detector", "serve"], environment=environment)
-        self.supervisor.wait_ready(
-            "detector", self.addresses.url("detector") + "/health/ready", seconds=90
-        )
 
 
 def _write_yaml(path: Path, document: Mapping[str, Any]) -> Path:

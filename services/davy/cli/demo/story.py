@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
 from prometheus_client import CollectorRegistry, start_http_server
 
 from davy.cli.demo import requests
@@ -23,9 +24,10 @@ from davy.cli.demo.settings import DemoSettings
 from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
 from davy.cli.demo.tally import Tally
 from davy.cli.demo.traffic import Traffic
-from davy.cli.demo.training import VARIANTS, Trainer
+from davy.cli.demo.training import Trainer
 from davy.cli.demo.watch import DRIFT_ALERT, Alert, Watch
 from davy.core.clock import SystemClock
+from davy.packaging.contract import Interval
 from davy.packaging.package import Package
 from davy.packaging.sign import generate_keys
 from davy.rollout.decide import Decision
@@ -160,34 +162,31 @@ class Story:
 
     def _train(self) -> dict[str, str]:
         packages = self.findings.packages
-        for variant in VARIANTS:
-            self._teller.chapter(f"Pipeline: the {variant} model")
-            parent = packages["first"].contract.version if packages else None
-            package = self._trainer.train(variant, parent=parent, on_step=self._teller.say)
-            packages[variant] = package
+        self._teller.chapter("Pipeline: the first model")
+        packages |= self._trainer.train(["first"], parent=None, on_step=self._teller.say)
+        parent = packages["first"].contract.version
+        self._teller.chapter("Pipelines: a better successor, and one with a defect")
+        packages |= self._trainer.train(
+            ["better", "defective"], parent=parent, on_step=self._teller.say
+        )
+        for variant, package in packages.items():
             contract = package.contract
-            metric = contract.metrics[0]
+            quality = contract.metrics[0]
             self._teller.say(
-                f"package {contract.version}: {metric.name} {metric.overall.value:.3f} "
-                f"[{metric.overall.lower:.3f}, {metric.overall.upper:.3f}], "
+                f"{variant:<10} {contract.version}: {quality.name} {_interval(quality.overall)}, "
                 f"{contract.quantization}, {(package.path / 'model.onnx').stat().st_size:,} bytes"
             )
         better, first = packages["better"].contract, packages["first"].contract
-        best = max(
-            (
-                m.overall.value
-                for m in better.baselines.values()
-                if m.name == better.metrics[0].name
-            ),
-            default=0.0,
-        )
         value, before = better.metrics[0].overall.value, first.metrics[0].overall.value
+        evidence = orjson.loads(packages["better"].content("evidence/evaluation.json"))
+        lifts = {name: Interval.model_validate(item) for name, item in evidence["lifts"].items()}
         self.findings.claim(
             "models",
-            "three signed packages; the better one beats the first and both baselines",
-            f"{better.metrics[0].name}: first {before:.4f}, better {value:.4f}, "
-            f"best baseline {best:.4f}",
-            holds=value > before and value > best,
+            "three signed packages; the better one is above both baselines (paired, 95 %) and "
+            "above the first",
+            f"{better.metrics[0].name} {before:.4f}, then {value:.4f}; "
+            + "; ".join(f"over {name} {_interval(lift)}" for name, lift in lifts.items()),
+            holds=value > before and bool(lifts) and all(x.lower > 0 for x in lifts.values()),
         )
         chosen = better.compression.chosen
         self.findings.claim(
@@ -202,6 +201,7 @@ class Story:
         self._teller.chapter("Serving the first model")
         self.stack.start_watchers()
         url = self.stack.start_arm(first)
+        self.stack.wait_watchers()
         registry = CollectorRegistry()
         start_http_server(self.stack.addresses.engine, addr=HOST, registry=registry)
         canaries = Canaries(self.stack, SystemClock(), RolloutMetrics(registry))
@@ -341,6 +341,10 @@ class Story:
             f"{looks} looks agree; {'; '.join(different) or 'no difference'}",
             holds=looks > 0 and not different,
         )
+
+
+def _interval(measured: Interval) -> str:
+    return f"{measured.value:.4f} [{measured.lower:.4f}, {measured.upper:.4f}]"
 
 
 def _weights(result: CanaryResult) -> list[int]:

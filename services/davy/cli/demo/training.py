@@ -7,11 +7,11 @@ Not here: the pipeline.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from davy.cli.demo.processes import Supervisor
+from davy.cli.demo.processes import Child, Supervisor
 from davy.core.errors import PermanentError
 from davy.packaging.package import Package, read_package
 
@@ -38,14 +38,20 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 
 OnStep = Callable[[str], None]
 
+_STEP = re.compile(r"[a-z-]+ +(done|cached|failed)")
+
 
 class PipelineFailedError(PermanentError):
-    """A pipeline run ended without a package."""
+    """A pipeline run ended without a package; ``exit_code`` is that of the run."""
+
+    def __init__(self, what: str, *, where: str, exit_code: int) -> None:
+        super().__init__(what, where=where)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """Runs the pipeline as ``davy pipeline run`` does, one process at a time."""
+    """Runs pipelines as ``davy pipeline run`` does, each in a process of its own."""
 
     supervisor: Supervisor
     task: Path
@@ -56,14 +62,48 @@ class Trainer:
     households: int
     window_rows: int
 
-    def train(self, variant: str, *, parent: str | None, on_step: OnStep) -> Package:
-        """Run the pipeline for a variant and return its package, verified.
+    def train(
+        self, variants: Sequence[str], *, parent: str | None, on_step: OnStep
+    ) -> dict[str, Package]:
+        """Run the pipelines of some variants side by side and return their packages, verified.
 
         Raises
         ------
         PipelineFailedError
-            The pipeline failed; carries what it said.
+            A pipeline failed; carries what it said and its exit code.
         """
+        runs = {variant: self._start(variant, parent) for variant in variants}
+        shown = dict.fromkeys(variants, 0)
+
+        def follow() -> bool:
+            ended = [run.popen.poll() is not None for run in runs.values()]
+            for variant, run in runs.items():
+                lines = run.log.read_text(errors="replace").splitlines()
+                for line in lines[shown[variant] :]:
+                    if _STEP.match(line):
+                        on_step(f"{variant:<10} {line}")
+                shown[variant] = len(lines)
+            # One that failed need not be waited for by the others.
+            failed = any(run.popen.poll() for run in runs.values())
+            return all(ended) or failed
+
+        self.supervisor.wait_until(
+            next(iter(runs.values())).name,
+            follow,
+            what="the pipeline did not end",
+            seconds=PIPELINE_SECONDS,
+            ending=[run.name for run in runs.values()],
+        )
+        for run in runs.values():
+            if run.popen.poll():
+                raise PipelineFailedError(
+                    run.tail(1).removeprefix("error: ") or "it ended without a word",
+                    where=run.name,
+                    exit_code=run.popen.returncode,
+                )
+        return {variant: self._package(run) for variant, run in runs.items()}
+
+    def _start(self, variant: str, parent: str | None) -> Child:
         command = [
             "davy",
             "pipeline",
@@ -79,34 +119,17 @@ class Trainer:
             overrides.append(f"monitoring.window_rows={self.window_rows}")
         command += [f"--set={override}" for override in overrides]
         command += [f"--parent={parent}"] if parent else []
-        name = f"pipeline-{variant}"
-        child = self.supervisor.start(name, command)
-        shown = 0
+        return self.supervisor.start(f"pipeline-{variant}", command)
 
-        def follow() -> bool:
-            nonlocal shown
-            ended = child.popen.poll() is not None
-            lines = child.log.read_text(errors="replace").splitlines()
-            for line in lines[shown:]:
-                if re.match(r"[a-z-]+ +(done|cached|failed)", line):
-                    on_step(line)
-            shown = len(lines)
-            return ended
-
-        self.supervisor.wait_until(
-            name, follow, what="the pipeline did not end", seconds=PIPELINE_SECONDS, ends=True
-        )
-        code = self.supervisor.finish(name, seconds=10)
-        last = child.tail(1)
-        if code != 0:
-            raise PipelineFailedError(
-                last.removeprefix("error: ") or f"ended with code {code}", where=name
-            )
-        return read_package(Path(last), public_key=self.public_key)
+    def _package(self, run: Child) -> Package:
+        self.supervisor.finish(run.name, seconds=10)
+        return read_package(Path(run.tail(1)), public_key=self.public_key)
 
     def replay_file(self, variant: str) -> Path:
         """Return the held-out baskets that the variant's pipeline kept for replay."""
         found = sorted((self.work / variant).glob("**/features/replay.parquet"))
         if not found:
-            raise PipelineFailedError("the pipeline kept no baskets for replay", where=variant)
+            raise PipelineFailedError(
+                "the pipeline kept no baskets for replay", where=variant, exit_code=70
+            )
         return found[-1]
