@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench lock generate clean distclean
 
+FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
 export OMP_NUM_THREADS := 1
 
@@ -30,9 +31,12 @@ format: setup ## Format the code
 
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
+	@test -n "$(FEATURES)" || { echo "error: run 'make demo' first: the drift benchmark needs its features"; exit 66; }
+	.venv/bin/python -m tests.benchmarks.bench_drift $(FEATURES)
 
 generate: setup ## Write the generated files: reference pages, schemas, compiled pipelines
 	.venv/bin/python -m davy.cli.reference .
+	.venv/bin/python -m davy.packaging.schemas pipelines/schemas
 	.venv/bin/davy pipeline compile
 
 lock: setup ## Resolve the locked sets again

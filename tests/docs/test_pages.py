@@ -71,7 +71,7 @@ def test_make_targets_exist(page: Path):
 
 
 def test_settings_exist(page: Path):
-    known = {"DAVY_CONFIG", "DAVY_PIPELINE_PSEUDONYM_KEY"} | {
+    known = {"DAVY_CONFIG"} | {
         (str(cls.model_config.get("env_prefix", "")) + name).upper()
         for cls in reference.settings_classes()
         for name in cls.model_fields

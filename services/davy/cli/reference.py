@@ -22,6 +22,7 @@ from davy.core.files import write_atomic
 from davy.core.settings import CONFIG_VARIABLE, DavySettings
 
 SETTINGS = (
+    "davy.data.settings:PipelineSettings",
     "davy.predictor.settings:PredictorSettings",
     "davy.detector.settings:DetectorSettings",
     "davy.cli.demo.settings:DemoSettings",
@@ -61,7 +62,7 @@ def _default(field: FieldInfo) -> str:
         return "from the machine"
     if field.default is PydanticUndefined:
         return "required"
-    if field.default in (None, ""):
+    if not field.default and not isinstance(field.default, int | float):
         return "none"
     return f"`{field.default}`"
 
@@ -89,9 +90,7 @@ def commands_page() -> str:
     parts = ["# Commands\n\nMade from the code by `make generate`. `kubectl davy` is the same.\n"]
     for name, command in commands().items():
         parameters = [p for p in command.params if p.name != "help"]
-        usage = " ".join(
-            p.make_metavar(typer.Context(command)) for p in parameters if _is_argument(p)
-        )
+        usage = " ".join(_label(p) for p in parameters if _is_argument(p))
         parts.append(f"\n## `{f'{name} {usage}'.strip()}`\n\n{(command.help or '').strip()}\n")
         rows = [_parameter_row(p) for p in parameters]
         if rows:
@@ -103,14 +102,16 @@ def _is_argument(parameter: Any) -> bool:
     return bool(parameter.param_type_name == "argument")
 
 
-def _parameter_row(parameter: Any) -> str:
+def _label(parameter: Any) -> str:
     if _is_argument(parameter):
-        label = parameter.human_readable_name
-    else:
-        label = ", ".join((*parameter.opts, *parameter.secondary_opts))
+        return str(parameter.name).upper()
+    return ", ".join((*parameter.opts, *parameter.secondary_opts))
+
+
+def _parameter_row(parameter: Any) -> str:
     default = "required" if parameter.required else _plain(parameter.default)
     text = " ".join((getattr(parameter, "help", None) or "").split())
-    return f"| `{label}` | {default} | {text} |\n"
+    return f"| `{_label(parameter)}` | {default} | {text} |\n"
 
 
 def _plain(default: object) -> str:

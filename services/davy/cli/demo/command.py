@@ -51,10 +51,11 @@ def run(
     from rich.console import Console
 
     from davy.cli.demo.claims import all_hold
+    from davy.cli.demo.ports import Ports
     from davy.cli.demo.processes import Supervisor
     from davy.cli.demo.report import write_report
     from davy.cli.demo.settings import DemoSettings
-    from davy.cli.demo.stack import MODEL
+    from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
     from davy.cli.demo.story import Story
     from davy.cli.demo.terminal import Terminal
 
@@ -66,14 +67,23 @@ def run(
     terminal = Terminal(Console())
     base = (root / settings.state).resolve()
     with _locked(base), _interruptible():
+        # What can be refused is refused before anything of an earlier run is lost.
+        programs, ports = Programs.find(), Ports(settings.port)
+        addresses = Addresses.take(ports)
         state = base / RUN
-        # What an earlier run left is of no use to this one, and would be mistaken for its own.
         shutil.rmtree(state, ignore_errors=True)
         try:
             with _uninterrupted_end(Supervisor(state / "logs")) as supervisor:
-                story = Story(
-                    settings, root=root, state=state, supervisor=supervisor, teller=terminal
+                stack = Stack(
+                    root=root,
+                    state=state,
+                    settings=settings,
+                    programs=programs,
+                    supervisor=supervisor,
+                    ports=ports,
+                    addresses=addresses,
                 )
+                story = Story(stack, terminal)
                 findings = story.tell()
                 report = write_report(base / "report.html", findings)
                 claims = [dataclasses.asdict(claim) for claim in findings.claims]

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -79,7 +80,7 @@ class Supervisor:
         name : str
             Unique while the program runs; also names its log.
         command : sequence of str
-            Program and arguments.
+            Program and arguments; programs of this Python environment come first.
         environment : mapping, optional
             Variables added to this process's own.
         control : bool
@@ -102,7 +103,7 @@ class Supervisor:
                 stdin=subprocess.PIPE if control else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "PATH": search_path(), **(environment or {})},
                 start_new_session=True,
             )
         child = Child(name, popen, log)
@@ -206,6 +207,11 @@ def _close(pipe: IO[bytes]) -> None:
         pipe.close()
 
 
+def search_path() -> str:
+    """Return where programs are looked for: this Python environment's own, then ``PATH``."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
 def find_program(name: str, *, package: str) -> str:
     """Return the path of a program.
 
@@ -214,7 +220,7 @@ def find_program(name: str, *, package: str) -> str:
     MissingDependencyError
         It is not installed; says which Debian or Python package holds it.
     """
-    found = shutil.which(name)
+    found = shutil.which(name, path=search_path())
     if found is None:
         raise MissingDependencyError("program not found", where=name, fix=f"Install {package}")
     return found

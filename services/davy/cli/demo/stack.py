@@ -7,8 +7,6 @@ Not here: in what order things happen.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from davy.cli.demo.ports import HOST, Ports
 from davy.cli.demo.processes import Supervisor, find_program
 from davy.cli.demo.settings import DemoSettings
 from davy.core.files import read_document, write_atomic
+from davy.packaging.sign import generate_keys
 
 MODEL = "next_basket"
 
@@ -36,8 +35,6 @@ class Programs:
     @classmethod
     def find(cls) -> Self:
         """Look all of them up; the first that is missing is an error."""
-        # The environment's own programs count even where it is not activated.
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return cls(
             prometheus=find_program("prometheus", package="Debian's package prometheus"),
             alertmanager=find_program(
@@ -80,7 +77,7 @@ class Addresses:
 
 @dataclass(slots=True)
 class Stack:
-    """Everything that runs beside the demo's own process."""
+    """Everything that runs beside the demo's own process; makes the keys of the run."""
 
     root: Path
     state: Path
@@ -89,8 +86,12 @@ class Stack:
     supervisor: Supervisor
     ports: Ports
     addresses: Addresses
-    public_key: Path
     arms: dict[str, int] = field(default_factory=dict)
+    private_key: Path = field(init=False)
+    public_key: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.private_key, self.public_key = generate_keys(self.state / "keys")
 
     @property
     def store(self) -> Path:

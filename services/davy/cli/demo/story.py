@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -18,10 +17,8 @@ from davy.cli.demo import requests
 from davy.cli.demo.canary import Canaries, CanaryResult
 from davy.cli.demo.claims import Claim
 from davy.cli.demo.oncall import Pager
-from davy.cli.demo.ports import HOST, Ports
-from davy.cli.demo.processes import Supervisor
-from davy.cli.demo.settings import DemoSettings
-from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
+from davy.cli.demo.ports import HOST
+from davy.cli.demo.stack import MODEL, Stack
 from davy.cli.demo.tally import Tally
 from davy.cli.demo.traffic import Traffic
 from davy.cli.demo.training import Trainer
@@ -29,7 +26,6 @@ from davy.cli.demo.watch import DRIFT_ALERT, Alert, Watch
 from davy.core.clock import SystemClock
 from davy.packaging.contract import Interval
 from davy.packaging.package import Package
-from davy.packaging.sign import generate_keys
 from davy.rollout.decide import Decision
 from davy.rollout.engine import RolloutMetrics
 from davy.rollout.record import read_record
@@ -80,53 +76,28 @@ class Story:
 
     Parameters
     ----------
-    settings : DemoSettings
-        How large and how fast.
-    root : Path
-        The checkout: tasks, rules and alert configuration are read from it.
-    state : Path
-        Folder of this run.
-    supervisor : Supervisor
-        Starts everything; its owner ends it.
+    stack : Stack
+        The programs; whoever made it ends them.
     teller : Teller
         Where progress is shown.
     """
 
-    def __init__(
-        self,
-        settings: DemoSettings,
-        *,
-        root: Path,
-        state: Path,
-        supervisor: Supervisor,
-        teller: Teller,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, stack: Stack, teller: Teller) -> None:
+        self.settings = stack.settings
         self.findings = Findings()
+        self.stack = stack
         self._teller = teller
-        self._state = state
-        self._supervisor = supervisor
-        private_key, public_key = generate_keys(state / "keys")
-        ports = Ports(settings.port)
-        self.stack = Stack(
-            root=root,
-            state=state,
-            settings=settings,
-            programs=Programs.find(),
-            supervisor=supervisor,
-            ports=ports,
-            addresses=Addresses.take(ports),
-            public_key=public_key,
-        )
+        self._state = stack.state
+        self._supervisor = stack.supervisor
         self._trainer = Trainer(
-            supervisor=supervisor,
-            task=root / "pipelines" / "tasks" / f"{MODEL}.yaml",
-            store=self.stack.store,
-            work=state / "pipelines",
-            private_key=private_key,
-            public_key=public_key,
-            households=settings.households,
-            window_rows=settings.window_rows,
+            supervisor=stack.supervisor,
+            task=stack.root / "pipelines" / "tasks" / f"{MODEL}.yaml",
+            store=stack.store,
+            work=stack.state / "pipelines",
+            private_key=stack.private_key,
+            public_key=stack.public_key,
+            households=stack.settings.households,
+            window_rows=stack.settings.window_rows,
         )
 
     def tell(self) -> Findings:
