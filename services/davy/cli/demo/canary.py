@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from davy.cli.demo.stack import MODEL, Stack
 from davy.core.clock import Clock
-from davy.core.errors import UnavailableError
 from davy.core.files import write_atomic
 from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
-from davy.rollout.adapters.traefik_file import Route, TraefikFile, dynamic_configuration
+from davy.rollout.adapters.traefik_file import (
+    Route,
+    TraefikFile,
+    dynamic_configuration,
+    service_name,
+)
 from davy.rollout.decide import Decision
 from davy.rollout.engine import Engine, RolloutMetrics
 from davy.rollout.spec import Rollout, read_rollout
@@ -61,7 +66,7 @@ class Canaries:
     metrics: RolloutMetrics
 
     def route_all(self, version: str, url: str) -> None:
-        """Send all traffic to the first version and wait until the router does.
+        """Send all traffic to one version, and wait until the router does.
 
         Raises
         ------
@@ -71,16 +76,13 @@ class Canaries:
         route = Route(MODEL, {version: [url]})
         document = dynamic_configuration(route, {version: 100})
         write_atomic(self.stack.router_file, yaml.safe_dump(document, sort_keys=False))
-        try:
-            self.stack.supervisor.wait_ready(
-                "traefik",
-                f"{self.stack.addresses.url('router')}/v2/models/{MODEL}/ready",
-                seconds=ROUTER_PATIENCE,
-            )
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"the router does not lead to {version}: {error.what}", where="traefik"
-            ) from None
+        service = f"{self.stack.addresses.url('router_api')}/api/http/services/{MODEL}@file"
+        self.stack.supervisor.wait_until(
+            "traefik",
+            lambda: _only(service, service_name(route, version)),
+            what=f"the router does not lead to {version} alone",
+            seconds=ROUTER_PATIENCE,
+        )
 
     def run(self, name: str, *, stable: str, candidate: str, on_look: OnLook) -> CanaryResult:
         """Start the candidate, run its rollout to the end, and stop the arm that lost."""
@@ -156,3 +158,13 @@ class Canaries:
         }
         write_atomic(path, yaml.safe_dump(document, sort_keys=False))
         return read_rollout(path)
+
+
+def _only(url: str, service: str) -> bool:
+    """Say whether Traefik's weighted service leads to one service alone."""
+    try:
+        answer = httpx.get(url, timeout=2.0, trust_env=False)
+        parts = answer.json()["weighted"]["services"] if answer.status_code == 200 else []
+    except (httpx.HTTPError, ValueError, KeyError):
+        return False
+    return [part["name"].partition("@")[0] for part in parts] == [service]

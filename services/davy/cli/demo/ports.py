@@ -10,6 +10,7 @@ import socket
 from davy.core.errors import ConflictError
 
 HOST = "127.0.0.1"
+PORT_ADVICE = "Stop what listens there, or set DAVY_DEMO_PORT to another (0: free)"
 
 
 class Ports:
@@ -39,7 +40,7 @@ class Ports:
                 raise ConflictError(
                     f"port {port} is in use, wanted for {what}",
                     where=HOST,
-                    fix="Stop what listens there, or set DAVY_DEMO_PORT to another (0: free)",
+                    fix=PORT_ADVICE,
                 )
             return port
         while True:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 import httpx
+import psutil
 
 from davy.core.errors import MissingDependencyError, PermanentError, UnavailableError
 
@@ -188,6 +189,7 @@ class Supervisor:
 
 
 def _end(child: Child, *, grace: float) -> None:
+    family = _descendants(child.popen.pid)
     if child.popen.stdin is not None:
         _close(child.popen.stdin)
     if child.popen.poll() is None:
@@ -196,10 +198,21 @@ def _end(child: Child, *, grace: float) -> None:
             child.popen.wait(grace)
         except subprocess.TimeoutExpired:
             child.popen.kill()
-    # What the program started lives in the same session: sweep whatever is left of it.
+    # What it started may be in the same session, or may have made one of its own.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.popen.pid, signal.SIGKILL)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     child.popen.wait()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
 
 
 def _close(pipe: IO[bytes]) -> None:

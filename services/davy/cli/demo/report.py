@@ -11,9 +11,10 @@ from pathlib import Path
 
 from davy.cli.demo import pictures
 from davy.cli.demo.canary import CanaryResult
+from davy.cli.demo.claims import interval_text
 from davy.cli.demo.story import Findings
 from davy.core.files import write_atomic
-from davy.packaging.contract import CompressionCandidate, Interval
+from davy.packaging.contract import CompressionCandidate
 from davy.packaging.package import Package
 from davy.rollout.record import Record, read_record
 
@@ -127,14 +128,10 @@ def _candidate(item: CompressionCandidate, *, chosen: bool) -> tuple[str, ...]:
         f"<b>{escape(item.name)}</b> (chosen)" if chosen else escape(item.name),
         f"{item.bytes:,}",
         f"{latency.value * 1000:.3f} [{latency.lower * 1000:.3f}, {latency.upper * 1000:.3f}]",
-        _interval(item.quality),
-        _interval(item.difference) if item.difference else "",
+        interval_text(item.quality),
+        interval_text(item.difference) if item.difference else "",
         escape(item.reason),
     )
-
-
-def _interval(value: Interval) -> str:
-    return f"{value.value:.4f} [{value.lower:.4f}, {value.upper:.4f}]"
 
 
 def _card(package: Package) -> str:

@@ -15,15 +15,16 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from davy.cli.demo import requests
 from davy.cli.demo.canary import Canaries, CanaryResult
-from davy.cli.demo.claims import Claim
+from davy.cli.demo.claims import Claim, interval_text
 from davy.cli.demo.oncall import Pager
-from davy.cli.demo.ports import HOST
+from davy.cli.demo.ports import HOST, PORT_ADVICE
 from davy.cli.demo.stack import MODEL, Stack
 from davy.cli.demo.tally import Tally
 from davy.cli.demo.traffic import Traffic
 from davy.cli.demo.training import Trainer
 from davy.cli.demo.watch import DRIFT_ALERT, Alert, Watch
 from davy.core.clock import SystemClock
+from davy.core.errors import ConflictError
 from davy.packaging.contract import Interval
 from davy.packaging.package import Package
 from davy.rollout.decide import Decision
@@ -144,7 +145,7 @@ class Story:
             contract = package.contract
             quality = contract.metrics[0]
             self._teller.say(
-                f"{variant:<10} {contract.version}: {quality.name} {_interval(quality.overall)}, "
+                f"{variant:<10} {contract.version}: {quality.name} {interval_text(quality.overall)}, "
                 f"{contract.quantization}, {(package.path / 'model.onnx').stat().st_size:,} bytes"
             )
         better, first = packages["better"].contract, packages["first"].contract
@@ -156,7 +157,7 @@ class Story:
             "three signed packages; the better one is above both baselines (paired, 95 %) and "
             "above the first",
             f"{better.metrics[0].name} {before:.4f}, then {value:.4f}; "
-            + "; ".join(f"over {name} {_interval(lift)}" for name, lift in lifts.items()),
+            + "; ".join(f"over {name} {interval_text(x)}" for name, x in lifts.items()),
             holds=value > before and bool(lifts) and all(x.lower > 0 for x in lifts.values()),
         )
         chosen = better.compression.chosen
@@ -174,7 +175,7 @@ class Story:
         url = self.stack.start_arm(first)
         self.stack.wait_watchers()
         registry = CollectorRegistry()
-        start_http_server(self.stack.addresses.engine, addr=HOST, registry=registry)
+        self._export(registry)
         canaries = Canaries(self.stack, SystemClock(), RolloutMetrics(registry))
         canaries.route_all(first, url)
         prepared = self._state / "requests"
@@ -195,6 +196,15 @@ class Story:
         )
         time.sleep(WARM_SECONDS)
         return traffic, canaries
+
+    def _export(self, registry: CollectorRegistry) -> None:
+        port = self.stack.addresses.engine
+        try:
+            start_http_server(port, addr=HOST, registry=registry)
+        except OSError as error:
+            raise ConflictError(
+                f"cannot listen on port {port}: {error.strerror}", where=HOST, fix=PORT_ADVICE
+            ) from None
 
     def _canary(
         self, canaries: Canaries, name: str, *, stable: str, versions: Mapping[str, str]
@@ -312,10 +322,6 @@ class Story:
             f"{looks} looks agree; {'; '.join(different) or 'no difference'}",
             holds=looks > 0 and not different,
         )
-
-
-def _interval(measured: Interval) -> str:
-    return f"{measured.value:.4f} [{measured.lower:.4f}, {measured.upper:.4f}]"
 
 
 def _weights(result: CanaryResult) -> list[int]:

@@ -34,10 +34,12 @@ def test_all_children_end_with_the_block(tmp_path: Path):
     assert all(until_dead(pid) for pid in pids)
 
 
-def test_grandchildren_end_too(tmp_path: Path):
+@pytest.mark.parametrize("own_session", [False, True])
+def test_grandchildren_end_too(tmp_path: Path, own_session: bool):
     script = (
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],\n"
+        f"                         start_new_session={own_session})\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
