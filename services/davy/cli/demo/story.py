@@ -144,9 +144,10 @@ class Story:
         for variant, package in packages.items():
             contract = package.contract
             quality = contract.metrics[0]
+            size = package.manifest.files["model.onnx"].size
             self._teller.say(
-                f"{variant:<10} {contract.version}: {quality.name} {interval_text(quality.overall)}, "
-                f"{contract.quantization}, {(package.path / 'model.onnx').stat().st_size:,} bytes"
+                f"{variant:<10} {contract.version}: {quality.name} "
+                f"{interval_text(quality.overall)}, {contract.quantization}, {size:,} bytes"
             )
         better, first = packages["better"].contract, packages["first"].contract
         value, before = better.metrics[0].overall.value, first.metrics[0].overall.value
