@@ -1,6 +1,7 @@
 """One run of the pipeline on this machine, in a process of its own: ``python -m`` this module.
 
-Belongs here: setting up ``kfp.local`` and calling the pipeline. Not here: watching it (`run`).
+Belongs here: setting up ``kfp.local``, calling the pipeline, ending when nobody watches.
+Not here: watching it (`run`).
 
 It has its own process because kfp.local keeps its state in globals, replaces ``print`` and the
 root logger's handlers, and writes everything that the steps print to standard output.
@@ -10,7 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -47,5 +51,29 @@ def main(request: Path) -> None:
     write_atomic(Path(fields["result"]), json.dumps({"package": run.output}) + "\n")
 
 
+def end_together() -> None:
+    """Let this process's group, its step with it, end on SIGTERM and with whoever started it.
+
+    That one holds the other end of standard input, which the kernel closes however it ends. A
+    process that leads no group of its own is left as it is: the group is somebody else's.
+    """
+    group = os.getpid()
+    if os.getpgrp() != group:
+        return
+    # The steps get an empty standard input and not this one.
+    lifeline = os.dup(0)
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 (a descriptor is wanted)
+        os.dup2(nothing.fileno(), 0)
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        os.killpg(group, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os.killpg(group, signal.SIGKILL))
+    threading.Thread(target=watch, daemon=True, name="lifeline").start()
+
+
 if __name__ == "__main__":
+    end_together()
     main(Path(sys.argv[1]))

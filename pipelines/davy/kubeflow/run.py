@@ -202,10 +202,13 @@ def _follow(request: Path, key: bytes, follower: Follower, log: IO[str]) -> int:
 
 @contextlib.contextmanager
 def process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Start the run as a group of its own, and end the whole group however this ends."""
+    """Start the run as a group of its own, and end the whole group however this ends.
+
+    Its standard input is a pipe that stays open for as long as this process lives.
+    """
     started = subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -219,8 +222,9 @@ def process(command: list[str], environment: dict[str, str]) -> Iterator[subproc
         # The group outlives its leader where a step is still at work.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(started.pid, signal.SIGKILL if started.poll() is None else signal.SIGTERM)
-        if started.stdout is not None:
-            started.stdout.close()
+        for pipe in (started.stdin, started.stdout):
+            if pipe is not None:
+                pipe.close()
         started.wait()
 
 

@@ -5,7 +5,11 @@ Belongs here: options and what is printed. Not here: the pipeline.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -47,16 +51,17 @@ def run(
         raise NotFoundError(
             "no such private key", where=str(key), fix="Make a pair with 'davy package keys DIR'"
         )
-    package = run_local(
-        text,
-        store=store,
-        work=work,
-        households=households,
-        private_key=key,
-        parent=parent,
-        cache=cache,
-        on_step=_print_step,
-    )
+    with _ended_like_from_the_keyboard():
+        package = run_local(
+            text,
+            store=store,
+            work=work,
+            households=households,
+            private_key=key,
+            parent=parent,
+            cache=cache,
+            on_step=_print_step,
+        )
     print(package)
 
 
@@ -74,6 +79,26 @@ def compile_(
 
     loaded = load_task(task, overrides or ())
     print(compile_pipeline(loaded, out or Path("pipelines/compiled") / f"{loaded.name}.yaml"))
+
+
+@contextlib.contextmanager
+def _ended_like_from_the_keyboard() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind as Ctrl-C does, so that the run's processes end too."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        # A second one must not cut the unwinding short.
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # One that is ignored, as under nohup, stays so.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _print_step(step: str, status: str) -> None:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -89,3 +94,34 @@ def test_compile_writes_the_named_file(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(out)
     assert "next-basket" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    command = ["pipeline", "run", TASK, "--store", str(tmp_path / "store"), "--work",
+               str(tmp_path / "work"), "--households", "5"]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", "from davy.cli.main import main; main()", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as run:
+        family = _family_at_work(run, tmp_path / "work" / runs.LOG_NAME)
+        run.send_signal(number)
+        _, left = psutil.wait_procs(family, timeout=3.0)
+        for process in left:
+            process.kill()
+    assert [process.pid for process in left] == []
+    if number is not signal.SIGKILL:
+        assert list((tmp_path / "work").glob(".run-*")) == []
+
+
+def _family_at_work(run: subprocess.Popen[bytes], log: Path) -> list[psutil.Process]:
+    """Return the run, the process in which kfp runs, and those of the first step."""
+    parent = psutil.Process(run.pid)
+    for _ in range(1200):
+        family = parent.children(recursive=True)
+        if log.is_file() and "Executing task" in log.read_text() and len(family) > 1:
+            return [parent, *family]
+        time.sleep(0.05)
+    run.kill()
+    raise AssertionError("no step has begun")
