@@ -44,7 +44,12 @@ def compare(detector: DetectorName, reference: Values, window: Values) -> tuple[
 
 def _quantile(values: Values, at: float) -> float | None:
     found = present(values)
-    return float(np.quantile(found, at)) if found.size else None
+    if not found.size:
+        return None
+    # There is nothing between a number and infinity: then the quantile is one of the values.
+    if not np.isfinite(found).all():
+        return float(np.quantile(found, at, method="inverted_cdf"))
+    return float(np.quantile(found, at))
 
 
 def examples(window: Values) -> tuple[float | int | None, ...]:

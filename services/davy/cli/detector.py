@@ -123,5 +123,7 @@ def _compared(item: dict[str, Any]) -> str:
     return f"{item['what']} {_number(item['reference'])} → {_number(item['window'])}"
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | str | None) -> str:
+    if isinstance(value, str):  # "inf", which JSON has no number for
+        return value
     return "-" if value is None else f"{value:.3g}"

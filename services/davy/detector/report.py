@@ -17,7 +17,8 @@ def report(
 ) -> dict[str, Any]:
     """Return every version with its last windows, oldest first.
 
-    A number that is not there (an effect of a feature without values) is None.
+    A number that is not there (an effect of a feature without values) is None; JSON has no
+    infinity, so that is the text "inf" or "-inf".
     """
     return {
         "versions": [_version(item) for item in watched],
@@ -56,22 +57,28 @@ def _tested(item: Tested) -> dict[str, Any]:
                 "feature": verdict.feature,
                 "detector": verdict.detector,
                 "status": verdict.status,
-                "effect": _finite(verdict.effect),
-                "floor": _finite(verdict.floor),
-                "p_value": _finite(verdict.p_value),
-                "adjusted": _finite(verdict.adjusted),
-                "statistic": _finite(verdict.statistic),
+                "effect": _plain(verdict.effect),
+                "floor": _plain(verdict.floor),
+                "p_value": _plain(verdict.p_value),
+                "adjusted": _plain(verdict.adjusted),
+                "statistic": _plain(verdict.statistic),
                 "reason": verdict.reason,
                 "comparisons": [
-                    {"what": c.what, "reference": c.reference, "window": c.window}
+                    {
+                        "what": c.what,
+                        "reference": _plain(c.reference),
+                        "window": _plain(c.window),
+                    }
                     for c in verdict.comparisons
                 ],
-                "examples": list(verdict.examples),
+                "examples": [_plain(value) for value in verdict.examples],
             }
             for verdict in item.result.features
         ],
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _plain(value: float | None) -> float | str | None:
+    if value is None or math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)

@@ -22,12 +22,13 @@ from davy.protocol.v2 import InferRequest, InferResponse, encode_request, encode
 ROWS = 50
 
 
-def exchange(number, shift=0.0):
+def exchange(number, shift=0.0, price=None):
     rng = np.random.default_rng(number)
+    prices = rng.normal(shift, 1, 10) if price is None else np.full(10, price)
     asked = encode_request(
         InferRequest(
             (
-                tensor("price", rng.normal(shift, 1, 10).astype(np.float32)),
+                tensor("price", prices.astype(np.float32)),
                 tensor("department", rng.integers(0, 3, 10)),
             )
         ),
@@ -80,6 +81,22 @@ def test_batches_become_windows(client):
     families = {m.name: m for m in text_string_to_metric_families(client.get("/metrics").text)}
     assert families["davy_window_rows"].samples[0].value == ROWS
     assert families["davy_drift_active"].samples[0].labels["model"] == "m"
+
+
+@pytest.mark.parametrize("other", [np.inf, 1.0, -np.inf, np.nan])
+def test_an_upstream_that_divides_by_zero_is_shown(client, other):
+    events = [e for n in range(ROWS) for e in exchange(n, price=other if n % 3 else np.inf)]
+    assert post_batch(client, events).status_code == 202
+    windows = wait(lambda: (client.get("/windows").json()["versions"] or [{}])[0].get("windows"))
+    found = {(item["feature"], item["detector"]): item for item in windows[0]["features"]}
+    values = found["price", "ks"]
+    assert values["status"] in ("drift", "insufficient")
+    assert values["comparisons"][2]["window"] == "inf"
+    assert "inf" in values["examples"]
+    if other == -np.inf:
+        assert "-inf" in values["examples"]
+    if np.isnan(other):
+        assert None in values["examples"]
 
 
 def test_single_events_in_binary_mode_as_kserves_logger_sends_them(client):

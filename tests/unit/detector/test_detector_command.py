@@ -99,6 +99,18 @@ def test_the_table_shows_what_drifted_and_what_it_looks_like(run):
     assert "department" not in result.output
 
 
+def test_values_that_are_infinite_are_shown_as_such(run):
+    compared = [{"what": "median", "reference": 2.0, "window": "inf"}]
+    window = {
+        **REPORT["versions"][0]["windows"][0],
+        "features": [{**FEATURE, "comparisons": compared}],
+    }
+    report = {**REPORT, "versions": [{**REPORT["versions"][0], "windows": [window]}]}
+    result = run(json.dumps(report).encode())
+    assert result.exit_code == 0, result.output
+    assert "median 2 → inf" in result.output
+
+
 def test_all_shows_the_quiet_features_too(run):
     assert "department" in run(json.dumps(REPORT).encode(), "--all").output
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from davy.drift.describe import compare, examples
 
@@ -8,6 +9,20 @@ def test_numbers_are_compared_by_quantiles_without_the_missing():
     window = np.append(reference * 2, np.nan)
     shown = {item.what: (item.reference, item.window) for item in compare("ks", reference, window)}
     assert shown["median"] == (50, 100)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("window", "quantiles"),
+    [
+        ([np.inf] * 4, [np.inf] * 3),
+        ([1.0, 2.0, 3.0, np.inf], [1, 2, np.inf]),
+        ([-np.inf, -np.inf, np.inf, np.nan], [-np.inf, -np.inf, np.inf]),
+    ],
+)
+def test_between_infinite_values_no_quantile_is_made_up(window, quantiles):
+    shown = compare("ks", np.arange(101.0), np.array(window))
+    assert [item.window for item in shown] == quantiles
 
 
 def test_a_feature_with_no_value_left_has_no_quantile():
