@@ -50,7 +50,13 @@ class DetectorMetrics:
         )
         self.window_end = Gauge(
             "davy_window_end_timestamp_seconds",
-            "When the last window was tested, seconds since the epoch.",
+            "When the last window ended, whatever came of it, seconds since the epoch.",
+            _VERSION,
+            registry=registry,
+        )
+        self.window_judged = Gauge(
+            "davy_window_judged_timestamp_seconds",
+            "When a window last had rows enough for a verdict, seconds since the epoch.",
             _VERSION,
             registry=registry,
         )
@@ -85,6 +91,8 @@ class DetectorMetrics:
         """Show the verdict on one window."""
         self.window_rows.labels(model, version).set(result.rows)
         self.window_end.labels(model, version).set(now.timestamp())
+        if result.status != "insufficient":
+            self.window_judged.labels(model, version).set(now.timestamp())
         self.windows.labels(model, version, result.status).inc()
         for item in result.features:
             labels = (model, version, item.feature, item.detector)
@@ -95,7 +103,14 @@ class DetectorMetrics:
 
     def forget(self, model: str, version: str) -> None:
         """Remove the gauges of a version that is no longer watched, so that no alert hangs."""
-        for gauge in (self.effect, self.p_value, self.active, self.window_rows, self.window_end):
+        for gauge in (
+            self.effect,
+            self.p_value,
+            self.active,
+            self.window_rows,
+            self.window_end,
+            self.window_judged,
+        ):
             gauge.remove_by_labels({"model": model, "version": version})
 
     def dropped_by_reason(self) -> Mapping[str, int]:

@@ -26,6 +26,8 @@ def test_a_clean_window_is_ok_and_shown(watcher, traffic, registry, clock):
     assert value(registry, "davy_window_rows", model="m", version="v1") == ROWS
     end = value(registry, "davy_window_end_timestamp_seconds", model="m", version="v1")
     assert end == clock.now().timestamp()
+    judged = value(registry, "davy_window_judged_timestamp_seconds", model="m", version="v1")
+    assert judged == clock.now().timestamp()
     assert value(registry, "davy_drift_active", **PRICE, detector="ks") == 0
     assert 0 < value(registry, "davy_drift_effect", **PRICE, detector="ks") < 0.25
     assert value(registry, "davy_drift_p_value", **PRICE, detector="ks") > 0.01
@@ -132,12 +134,14 @@ def test_only_so_many_versions_are_watched_and_the_gauges_of_the_others_go(
 
 def test_a_version_unheard_of_is_forgotten(watcher, traffic, registry, clock, settings):
     feed(watcher, traffic(ROWS))
+    gone = ("davy_window_rows", "davy_window_judged_timestamp_seconds")
     clock.sleep(settings.forget_seconds - 1)
     asyncio.run(watcher.tick())
     assert value(registry, "davy_window_rows", model="m", version="v1") == ROWS
     clock.sleep(1)
     asyncio.run(watcher.tick())
-    assert value(registry, "davy_window_rows", model="m", version="v1") is None
+    for name in gone:
+        assert value(registry, name, model="m", version="v1") is None
     assert watcher.report()["versions"] == []
 
 
@@ -148,6 +152,9 @@ def test_a_window_that_grows_old_ends_as_insufficient(watcher, traffic, registry
     labels = {"model": "m", "version": "v1", "status": "insufficient"}
     assert value(registry, "davy_detector_windows_total", **labels) == 1
     assert value(registry, "davy_window_rows", model="m", version="v1") == 10
+    end = value(registry, "davy_window_end_timestamp_seconds", model="m", version="v1")
+    assert end == clock.now().timestamp()
+    assert value(registry, "davy_window_judged_timestamp_seconds", model="m", version="v1") is None
 
 
 def test_an_engine_that_fails_costs_its_window_and_nothing_else(
