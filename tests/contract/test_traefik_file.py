@@ -16,11 +16,28 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from davy.cli.rollout import app
 from davy.core.clock import SystemClock
-from davy.core.errors import ConfigurationError, InvalidInputError, UnavailableError
-from davy.rollout.adapters.traefik_file import Route, TraefikFile
+from davy.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    UnavailableError,
+)
+from davy.rollout.adapters.folder_journal import FolderJournal
+from davy.rollout.adapters.traefik_file import (
+    Route,
+    TraefikFile,
+    dynamic_configuration,
+    read_route,
+)
 from davy.rollout.counters import Arms
+from davy.rollout.record import read_record
+from davy.rollout.replay import replay
 
 ARMS = Arms(stable="2017.11.01-aaaaaaaa", canary="2017.12.01-bbbbbbbb")
 
@@ -216,6 +233,98 @@ def test_a_weight_that_is_not_honoured_is_told_by_reading_it(place: Place) -> No
     adapter.set_weight(ARMS, 50)
     assert adapter.read_weight(ARMS) == 5
     adapter.close()
+
+
+def serve_only(place: Place, predictor: StandInPredictor) -> None:
+    """Let Traefik lead to one version alone, as after a promotion."""
+    route = Route("next-basket", {predictor.version: [predictor.url]}, health_interval=0.3)
+    document = dynamic_configuration(route, {predictor.version: 100})
+    place.file.write_text(yaml.safe_dump(document))
+    wait_for_answer(place, predictor.version)
+
+
+def wait_for_answer(place: Place, version: str) -> None:
+    until = time.monotonic() + 15
+    with httpx.Client(base_url=place.web, trust_env=False, timeout=5) as client:
+        while time.monotonic() < until:
+            answer = client.get("/")
+            if answer.status_code == 200 and answer.text == version:
+                return
+            time.sleep(0.1)
+    raise AssertionError(f"{version} never answered")
+
+
+def go_back(place: Place, good: StandInPredictor, *more: str) -> Result:
+    arguments = [
+        "back", "--state", str(place.file.parents[1] / "back"), "--to", good.version,
+        "--server", f"{good.version}={good.url}", "--by", "on call", "--why", "errors since noon",
+        "--traefik-file", str(place.file), "--traefik-api", place.api, *more,
+    ]  # fmt: skip
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("bad_is", ["up", "not ready", "gone"])
+def test_a_person_goes_back_whether_the_bad_version_is_up_or_down(
+    place: Place, bad_is: str
+) -> None:
+    bad, good = place.canary, place.stable
+    serve_only(place, bad)
+    bad.ready = bad_is == "up"
+    if bad_is == "gone":
+        bad.server.shutdown()
+        bad.server.server_close()
+    result = go_back(place, good, "--no-verify")
+    assert result.exit_code == 0, result.exception
+    assert f"all traffic goes to {good.version}" in result.stdout
+    with httpx.Client(base_url=place.web, trust_env=False, timeout=5) as client:
+        answers = Counter(client.get("/").text for _ in range(20))
+    assert answers == {good.version: 20}
+    record = read_record(place.file.parents[1] / "back" / "record.jsonl")
+    assert record.looks[0].actor == "on call"
+    assert record.looks[0].decision.message == "errors since noon"
+    assert record.looks[-1].decision.phase == "Promoted"
+    assert replay(record).difference is None
+    # The router's name, rule and entry points are those that were there.
+    kept = read_route(place.file)
+    assert kept is not None
+    assert kept[0].name == "next-basket"
+    assert kept[1] == {bad.version: 0, good.version: 100}
+
+
+def test_a_version_that_is_not_ready_or_not_verified_gets_nothing(place: Place) -> None:
+    bad, good = place.canary, place.stable
+    serve_only(place, bad)
+    before = place.file.read_text()
+    unverified = go_back(place, good).exception
+    assert isinstance(unverified, ConfigurationError)
+    assert "--no-verify" in str(unverified)
+    good.ready = False
+    result = go_back(place, good, "--no-verify").exception
+    assert isinstance(result, UnavailableError)
+    assert "Nothing was changed" in str(result)
+    assert place.file.read_text() == before
+    assert not (place.file.parents[1] / "back" / "record.jsonl").exists()
+
+
+def test_a_rollout_that_still_runs_is_named_before_anything_is_overridden(place: Place) -> None:
+    serve_only(place, place.canary)
+    with FolderJournal(place.file.parents[1] / "back"):
+        result = go_back(place, place.stable, "--no-verify").exception
+    assert isinstance(result, ConflictError)
+    assert "End that process first" in str(result)
+
+
+def test_a_route_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "davy.yaml"
+    servers = {"v1": ["http://127.0.0.1:1"], "v2": ["http://127.0.0.1:2", "http://127.0.0.1:3"]}
+    for health in ("/v2/health/ready", None):
+        route = Route("a-b", servers, rule="Host(`x`)", entry_points=("in",), health_path=health)
+        path.write_text(yaml.safe_dump(dynamic_configuration(route, {"v1": 95, "v2": 5})))
+        assert read_route(path) == (route, {"v1": 95, "v2": 5})
+    for text in ("", "[]", "http: {routers: {}}", "http: {routers: {a: {}, b: {}}}", "{"):
+        path.write_text(text)
+        assert read_route(path) is None
+    assert read_route(tmp_path / "none.yaml") is None
 
 
 def test_bad_requests_are_refused(place: Place) -> None:

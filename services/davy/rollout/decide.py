@@ -6,7 +6,8 @@ The order is that of `RULES`; the first that applies decides:
 
 1. an ended rollout stays as it is;
 2. a rollback under way ends once weight 0 was read back;
-3. any failing indicator rolls back, whatever else is the case, paused or past the deadline too;
+3. any failing indicator rolls back, whatever else is the case, paused or past the deadline too,
+   unless a person has overridden it;
 4. a promotion under way ends once weight 100 was read back;
 5. past the deadline: ``onInconclusive``, Hold or Rollback; there is no third;
 6. what forbids to go on: paused, weight not honoured, arm not ready, no counts, a veto;
@@ -117,12 +118,16 @@ def decide(spec: RolloutSpec, state: State, observation: Observation, now: datet
         The observation holds counts that no interval can have.
     """
     seen = state.with_observation(observation, now)
-    verdicts = tuple(
-        judge(criterion, seen.evidence.get(criterion.name) or Evidence.empty())
+    look = Look(spec, seen, observation, now, verdicts_of(spec, seen))
+    return next(_decisions(look))
+
+
+def verdicts_of(spec: RolloutSpec, state: State) -> tuple[Verdict, ...]:
+    """Return the verdict of each indicator on the evidence so far."""
+    return tuple(
+        judge(criterion, state.evidence.get(criterion.name) or Evidence.empty())
         for criterion in spec.criteria()
     )
-    look = Look(spec, seen, observation, now, verdicts)
-    return next(_decisions(look))
 
 
 def _decisions(look: Look) -> Iterator[Decision]:
@@ -146,7 +151,7 @@ def _rolling_back(look: Look) -> Decision | None:
 
 
 def _failed(look: Look) -> Decision | None:
-    if worst(look.verdicts) != "fail":
+    if worst(look.verdicts) != "fail" or look.state.overridden:
         return None
     return look.rollback(INDICATOR_FAILED, look.in_words("fail"))
 

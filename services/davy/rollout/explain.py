@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from davy.rollout.record import LookLine, Record, VerdictLine
+from davy.rollout.record import DAVY, Header, LookLine, Record, VerdictLine
 from davy.rollout.verdict import Criterion
 
 WIDTH = 60
@@ -33,11 +33,14 @@ def _heading(record: Record) -> Iterator[str]:
             f"  {criterion.name}: tolerable up to {criterion.ratio:g} times the stable rate"
             f"{_allowance(criterion)}"
         )
-    yield (
-        f"Promise over all looks: a tolerable canary is rolled back with chance at most "
-        f"{spec.analysis.false_rollback:g}, an intolerable one promoted with at most "
-        f"{spec.analysis.false_promotion:g}"
-    )
+    if not spec.criteria():
+        yield "No indicator is judged: a person decides"
+    else:
+        yield (
+            f"Promise over all looks: a tolerable canary is rolled back with chance at most "
+            f"{spec.analysis.false_rollback:g}, an intolerable one promoted with at most "
+            f"{spec.analysis.false_promotion:g}"
+        )
     if record.cut_bytes:
         yield f"The last line was cut off by a crash ({record.cut_bytes} bytes); not counted"
 
@@ -57,7 +60,7 @@ def _story(record: Record) -> Iterator[str]:
         last = looks[-1]
         seconds = (looks[0].time - start).total_seconds()
         span = f"look {looks[0].look}" + (f"–{last.look}" if len(looks) > 1 else "")
-        yield f"{seconds:8.1f} s  {span:<12} {_sentence(last)}"
+        yield f"{seconds:8.1f} s  {span:<12} {_sentence(last, record.header)}"
         if last.decision.action in {"rollback", "promote", "advance"}:
             for verdict in last.verdicts:
                 yield f"{'':25}{verdict.indicator}: {verdict.outcome}: {verdict.reason}"
@@ -68,9 +71,11 @@ def _kind(look: LookLine) -> tuple[str, str, int, str]:
     return decision.action, decision.reason, decision.step, look.actor
 
 
-def _sentence(look: LookLine) -> str:
+def _sentence(look: LookLine, header: Header) -> str:
     decision = look.decision
-    who = "" if look.actor == "davy" else f" (by {look.actor})"
+    if look.actor != DAVY:
+        to = header.canary if decision.weight else header.stable
+        return f"{look.actor} sent all traffic to {to}: {decision.message}"
     what = {
         "hold": f"Held at {decision.weight} %",
         "advance": f"Advanced from {look.weights.asked} % to {decision.weight} %",
@@ -78,7 +83,7 @@ def _sentence(look: LookLine) -> str:
         "rollback": f"Rolled back: from {look.weights.asked} % to 0 %",
         "finish": f"Ended as {decision.phase}",
     }[decision.action]
-    return f"{what}{who} ({decision.reason}): {decision.message}"
+    return f"{what} ({decision.reason}): {decision.message}"
 
 
 def _picture(record: Record) -> Iterator[str]:

@@ -4,9 +4,10 @@ Belongs here: the schema of a line, and its conversion to and from what was seen
 Not here: appending to a file (`davy.rollout.adapters.folder_journal`), recomputing
 (`davy.rollout.replay`).
 
-The first line is the header: spec, versions, latency objective. Every other line is one look. A
-last line without its end of line is a crash while writing: that look was not taken. Anything else
-that does not parse is damage, and refused with its line number.
+The first line is the header: spec, versions, latency objective. Every other line is one look, or a
+person's override, whose ``actor`` is who decided and whose message says why. A last line without
+its end of line is a crash while writing: that look was not taken. Anything else that does not parse
+is damage, and refused with its line number.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from davy.rollout.verdict import Counts, Outcome, Verdict
 from davy.rollout.vetoes import Veto
 
 SCHEMA_VERSION = "1"
+# The actor of what follows from the evidence; any other is the name of a person who overrode it.
+DAVY = "davy"
 
 
 class Header(MachineWritten):
@@ -131,7 +134,7 @@ class LookLine(MachineWritten):
     verdicts: list[VerdictLine]
     vetoes: list[VetoLine]
     decision: DecisionLine
-    actor: str = "davy"
+    actor: str = DAVY
     # Where the counters stood: (metric, version, pod, detail, Unix time, value).
     cursor: list[tuple[str, str, str, str, float, float]] = Field(default_factory=list)
 
@@ -170,9 +173,27 @@ class Record:
 
 
 def look_line(
-    header: Header, asked: int, observation: Observation, decision: Decision, now: datetime
+    header: Header,
+    asked: int,
+    observation: Observation,
+    decision: Decision,
+    now: datetime,
+    *,
+    actor: str = DAVY,
 ) -> LookLine:
-    """Return the line of one look; `asked` is the weight that was asked for before it."""
+    """Return the line of one look.
+
+    Parameters
+    ----------
+    header : Header
+        Of the record.
+    asked : int
+        The weight that was asked for before the look, in percent.
+    observation, decision, now
+        What was seen, what was decided on it, and when.
+    actor : str
+        Who decided: the name of a person for an override.
+    """
     missing, after = observation.missing, decision.state
     return LookLine(
         look=after.looks,
@@ -195,6 +216,7 @@ def look_line(
             for veto in observation.vetoes
         ],
         decision=decision_line(decision),
+        actor=actor,
         cursor=[(*key, *sample) for key, sample in observation.cursor.last.items()],
     )
 

@@ -6,11 +6,13 @@ Belongs here: folding looks into a state, comparing. Not here: printing (`davy.r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from davy.rollout.decide import Decision, decide
-from davy.rollout.record import LookLine, Record, decision_line, verdict_line
+from davy.rollout.override import override
+from davy.rollout.record import DAVY, LookLine, Record, decision_line, verdict_line
+from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase, State
 
 # Bounds may differ in the last digits between processors; decisions may not.
@@ -50,7 +52,7 @@ def replay(record: Record) -> Replay:
         return Replay(0, found, state)
     for agreed, line in enumerate(record.looks):
         asked = state.weight
-        decision = decide(spec, state, line.observation(), line.time)
+        decision = _recomputed(spec, state, line)
         difference = next(_differences(line, asked, decision), None)
         if difference is not None:
             return Replay(agreed, difference, state)
@@ -68,10 +70,20 @@ def resume(record: Record) -> State:
         seen = state.with_observation(line.observation(), line.time)
         phase, step, weight = Phase(line.decision.phase), line.decision.step, line.decision.weight
         if line.decision.action in {"advance", "promote", "rollback"}:
-            state = seen.with_weight(phase, step=step, weight=weight)
+            after = seen.with_weight(phase, step=step, weight=weight)
+            state = replace(after, overridden=after.overridden or line.actor != DAVY)
         else:
             state = seen.with_phase(phase)
     return state
+
+
+def _recomputed(spec: RolloutSpec, state: State, line: LookLine) -> Decision:
+    if line.actor == DAVY:
+        return decide(spec, state, line.observation(), line.time)
+    # What a person wants is no consequence of the record; what follows from it is.
+    weight = 100 if line.decision.weight else 0
+    why = line.decision.message
+    return override(spec, state, line.observation(), line.time, weight=weight, why=why)
 
 
 def _differences(line: LookLine, asked: int, decision: Decision) -> Iterator[Difference]:

@@ -56,7 +56,7 @@ class State:
 
     ``step`` is -1 before the first; ``weight`` is the canary's percent as asked for;
     ``honoured_since`` is when it was first read back, None until then; ``step_requests`` are the
-    canary's requests at it.
+    canary's requests at it; ``overridden`` says that a person has decided where this ends.
     """
 
     phase: Phase = Phase.PENDING
@@ -68,6 +68,7 @@ class State:
     looks: int = 0
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     cursor: Cursor = field(default_factory=Cursor)
+    overridden: bool = False
 
     def with_observation(self, observation: Observation, now: datetime) -> State:
         """Return the state after a look, before anything is decided on it.

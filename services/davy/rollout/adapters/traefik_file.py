@@ -87,6 +87,35 @@ def service_name(route: Route, version: str) -> str:
     return f"{route.name}-{version}"
 
 
+def read_route(path: Path) -> tuple[Route, dict[str, int]] | None:
+    """Return the route that a file of this module holds, and its weights by version.
+
+    None when there is no such file, or one that was not written by `dynamic_configuration`.
+    """
+    try:
+        http = yaml.safe_load(path.read_text(encoding="utf-8"))["http"]
+        ((name, router),) = http["routers"].items()
+        weights, servers, checks = {}, {}, []
+        for part in http["services"][name]["weighted"]["services"]:
+            version = part["name"].removeprefix(f"{name}-")
+            balancer = http["services"][part["name"]]["loadBalancer"]
+            weights[version] = int(part["weight"])
+            servers[version] = [server["url"] for server in balancer["servers"]]
+            checks.append(balancer.get("healthCheck"))
+        interval = float(checks[0]["interval"].removesuffix("s")) if checks[0] else 2.0
+        route = Route(
+            name,
+            servers,
+            rule=router["rule"],
+            entry_points=tuple(router["entryPoints"]),
+            health_path=checks[0]["path"] if checks[0] else None,
+            health_interval=interval,
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+    return route, weights
+
+
 class TraefikFile:
     """Traffic by a file that Traefik watches.
 
@@ -159,6 +188,21 @@ class TraefikFile:
         return tuple(
             version for version in (arms.stable, arms.canary) if not self._has_ready(version)
         )
+
+    def answers(self, version: str) -> bool:
+        """Say whether a server of this version is ready by its own word.
+
+        Traefik knows only servers that it routes to, and takes a new one to be up until it asked.
+        """
+        path = self.route.health_path or "/"
+        for url in self.route.servers.get(version, ()):
+            try:
+                answer = httpx.get(url.rstrip("/") + path, timeout=5.0, trust_env=False)
+            except httpx.HTTPError:
+                continue
+            if answer.is_success or self.route.health_path is None:
+                return True
+        return False
 
     def _has_ready(self, version: str) -> bool:
         service = self._service(service_name(self.route, version))
