@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, field_validator, model_serializer, model
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, parse_model, read_document
+from davy.data.gate import Allowance, IndicatorName, Ratio
 
 SCHEMA_VERSION = "1"
 
@@ -252,9 +253,9 @@ class Monitoring(HandWritten):
 class Indicator(HandWritten):
     """Margin (rate ratio) and allowance (canary's own rate) of one gate indicator."""
 
-    name: Literal["errors", "slow", "contract", "outliers", "outcome", "parity", "shift"]
-    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    allowance: Share
+    name: IndicatorName
+    ratio: Ratio
+    allowance: Allowance
 
 
 class Rollout(HandWritten):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from davy.core.files import MachineWritten
+from davy.data.gate import IndicatorName as IndicatorName  # noqa: PLC0414 (re-exported)
 
 SCHEMA_VERSION = "1"
 
@@ -138,7 +139,11 @@ class Calibration(MachineWritten):
 
 
 class GateDefault(MachineWritten):
-    """Margin (rate ratio) and allowance (canary's own rate) of one indicator."""
+    """Margin (rate ratio) and allowance (canary's own rate) of one indicator.
+
+    A task names only an `IndicatorName`; another name, of a newer Davy, does not keep a package
+    from being read and served: only the gate refuses it.
+    """
 
     name: str
     ratio: float

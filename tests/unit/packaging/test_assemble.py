@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from davy.data.task import Task, load_task
+from davy.data.task import Indicator, Rollout, Task, load_task
 from davy.packaging.assemble import Findings, assemble
-from davy.packaging.contract import Contract, Range
+from davy.packaging.contract import Contract, IndicatorName, Range
+from davy.rollout.spec import Candidate, RolloutSpec, Step
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -81,6 +83,22 @@ def test_findings_and_lineage_reach_their_fields(task: Task, found: Findings) ->
     assert [(item.name, item.ratio) for item in contract.rollout.indicators] == [
         ("errors", 1.5),
         ("slow", 1.5),
+    ]
+
+
+@pytest.mark.parametrize(("ratio", "allowance"), [(1.0, 0.0), (99.9, 0.999)])
+def test_the_gate_takes_whatever_a_task_may_ask_of_it(
+    task: Task, found: Findings, ratio: float, allowance: float
+) -> None:
+    asked = tuple(
+        Indicator(name=name, ratio=ratio, allowance=allowance) for name in get_args(IndicatorName)
+    )
+    asking = task.model_copy(update={"rollout": Rollout(indicators=asked)})
+    defaults = made(asking, found).rollout.indicators
+    spec = RolloutSpec(candidate=Candidate(version="v1"), steps=(Step(weight=10),))
+    taken = spec.with_indicators(defaults).analysis.indicators
+    assert [(item.name, item.ratio, item.allowance) for item in taken] == [
+        (item.name, item.ratio, item.allowance) for item in asked
     ]
 
 
