@@ -126,12 +126,12 @@ class Watcher:
             score = sample.values.get(watched.subject.output)
             if score is None or not math.isfinite(score):
                 return "no_score"
-            return None if watched.windower.response(sample.id, score, now) else "duplicate"
+            return watched.windower.response(sample.id, score, now)
         values = _features(sample.values, watched.subject.categories)
         if values is None:
             return "other_features"
         row = Row(sample.time, values)
-        return None if watched.windower.request(sample.id, row, now) else "duplicate"
+        return watched.windower.request(sample.id, row, now)
 
     async def _of(self, version: str) -> Watched | str:
         """Return a version's state, reading its package the first time; or why there is none."""
@@ -214,6 +214,8 @@ class Watcher:
                 continue
             seconds = self._clock.monotonic() - began
             self._keep(watched, window, result, seconds)
+        if orphans := watched.windower.take_orphans():
+            self.metrics.dropped.labels("orphan").inc(orphans)
 
     def _keep(self, watched: Watched, window: Window, result: DriftResult, seconds: float) -> None:
         subject, before = watched.subject, watched.active

@@ -14,11 +14,15 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 
 from davy.drift.distance import FeatureWindow, Values
 from davy.drift.tabular import SCORE
+
+Refusal = Literal["duplicate", "late"]
+"""Why an event is of no use: it was told before; its request had stopped waiting for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,11 @@ class Windower:
     pending: int
     _requests: OrderedDict[str, tuple[float, Row]] = field(default_factory=OrderedDict)
     _responses: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-    _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    # Settled ids, and whether their response has come.
+    _seen: OrderedDict[str, bool] = field(default_factory=OrderedDict)
     _rows: list[tuple[Row, float]] = field(default_factory=list)
     _opened: float = 0.0
+    _orphans: int = 0
 
     @property
     def rows(self) -> int:
@@ -82,21 +88,24 @@ class Windower:
         """Rows that wait for their score."""
         return len(self._requests)
 
-    def request(self, event_id: str, row: Row, now: float) -> bool:
-        """Take a request's row at monotonic time `now`; False when its id was seen before."""
+    def request(self, event_id: str, row: Row, now: float) -> Refusal | None:
+        """Take a request's row at monotonic time `now`, or return why not."""
         if event_id in self._requests or event_id in self._seen:
-            return False
+            return "duplicate"
         if event_id in self._responses:
             _, score = self._responses.pop(event_id)
             self._settle(event_id, row, score, now)
         else:
             self._requests[event_id] = (now, row)
-        return True
+        return None
 
-    def response(self, event_id: str, score: float, now: float) -> bool:
-        """Take a response's score at monotonic time `now`; False when it is of no use any more."""
-        if event_id in self._responses or event_id in self._seen:
-            return False
+    def response(self, event_id: str, score: float, now: float) -> Refusal | None:
+        """Take a response's score at monotonic time `now`, or return why not."""
+        if event_id in self._responses or self._seen.get(event_id, False):
+            return "duplicate"
+        if event_id in self._seen:
+            self._seen[event_id] = True
+            return "late"
         if event_id in self._requests:
             _, row = self._requests.pop(event_id)
             self._settle(event_id, row, score, now)
@@ -104,7 +113,13 @@ class Windower:
             self._responses[event_id] = (now, score)
             while len(self._responses) > self.pending:
                 self._responses.popitem(last=False)
-        return True
+                self._orphans += 1
+        return None
+
+    def take_orphans(self) -> int:
+        """Return how many responses were let go without a request since this was last asked."""
+        found, self._orphans = self._orphans, 0
+        return found
 
     def pop(self, now: float) -> Window | None:
         """Return a window that has ended by monotonic time `now`, and begin the next."""
@@ -122,18 +137,19 @@ class Windower:
             if now - came < self.join_seconds and len(self._requests) <= self.pending:
                 break
             del self._requests[event_id]
-            self._settle(event_id, row, math.nan, now)
+            self._settle(event_id, row, None, now)
         while self._responses:
             event_id, (came, _) = next(iter(self._responses.items()))
             if now - came < self.join_seconds:
                 break
             del self._responses[event_id]
+            self._orphans += 1
 
-    def _settle(self, event_id: str, row: Row, score: float, now: float) -> None:
+    def _settle(self, event_id: str, row: Row, score: float | None, now: float) -> None:
         if not self._rows:
             self._opened = now
-        self._rows.append((row, score))
-        self._seen[event_id] = None
+        self._rows.append((row, math.nan if score is None else score))
+        self._seen[event_id] = score is not None
         while len(self._seen) > self.pending:
             self._seen.popitem(last=False)
 

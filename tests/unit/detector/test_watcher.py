@@ -123,6 +123,23 @@ def test_events_told_twice_count_once(watcher, traffic, registry):
     assert watcher.report()["versions"][0]["rows"] == 4
 
 
+def test_responses_that_miss_their_request_are_losses_with_a_reason(
+    watcher, traffic, registry, clock, settings
+):
+    samples = traffic(3)
+    asked, answered = samples[0::2], samples[1::2]
+    feed(watcher, asked[:1])
+    clock.sleep(settings.join_seconds)
+    asyncio.run(watcher.tick())
+    feed(watcher, answered)
+    clock.sleep(settings.join_seconds)
+    asyncio.run(watcher.tick())
+    asyncio.run(watcher.tick())
+    assert value(registry, "davy_detector_dropped_total", reason="late") == 1
+    assert value(registry, "davy_detector_dropped_total", reason="orphan") == 2
+    assert value(registry, "davy_detector_dropped_total", reason="duplicate") is None
+
+
 def test_only_so_many_versions_are_watched_and_the_gauges_of_the_others_go(
     watcher, traffic, registry
 ):

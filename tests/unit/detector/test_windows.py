@@ -54,16 +54,28 @@ def test_a_row_without_its_response_joins_without_a_score_after_the_bound(window
     assert windower.pop(29) is None
     window = windower.pop(30)
     assert (window.rows, window.scored) == (3, 2)
-    assert not windower.response("r1", 0.5, 31)
+
+
+def test_a_response_after_the_bound_is_late_and_told_again_a_duplicate(windower):
+    windower.request("r1", row(1), 0)
+    windower.pop(30)
+    assert windower.response("r1", 0.5, 31) == "late"
+    assert windower.response("r1", 0.5, 32) == "duplicate"
+    assert windower.take_orphans() == 0
 
 
 def test_a_request_told_twice_counts_once(windower):
-    assert windower.request("r1", row(1), 0)
-    assert not windower.request("r1", row(1), 0)
-    assert windower.response("r1", 0.5, 0)
-    assert not windower.response("r1", 0.5, 0)
-    assert not windower.request("r1", row(1), 0)
+    assert windower.request("r1", row(1), 0) is None
+    assert windower.request("r1", row(1), 0) == "duplicate"
+    assert windower.response("r1", 0.5, 0) is None
+    assert windower.response("r1", 0.5, 0) == "duplicate"
+    assert windower.request("r1", row(1), 0) == "duplicate"
     assert windower.rows == 1
+
+
+def test_a_response_told_twice_before_its_request_counts_once(windower):
+    assert windower.response("r1", 0.5, 0) is None
+    assert windower.response("r1", 0.5, 0) == "duplicate"
 
 
 def test_an_old_window_ends_before_it_is_full(windower):
@@ -81,6 +93,8 @@ def test_what_waits_is_bounded_and_the_oldest_gives_way(windower):
     assert windower.waiting == 5
     assert window.columns["department"].tolist() == [0, 1, 2]
     assert window.scored == 0
+    assert windower.take_orphans() == 3
+    assert windower.response("r0", 0.5, 0) == "late"
     # The oldest responses are gone: a request for one of them waits in vain.
     windower.request("s0", row(9), 0)
     assert windower.waiting == 6
@@ -94,8 +108,11 @@ def test_more_rows_than_a_window_go_into_the_next(windower):
     assert windower.rows == 1
 
 
-def test_a_response_that_nobody_asked_for_is_let_go(windower):
+def test_a_response_that_nobody_asked_for_is_let_go_and_counted_once(windower):
     windower.response("r1", 0.5, 0)
+    windower.pop(29)
+    assert windower.take_orphans() == 0
     windower.pop(30)
+    assert [windower.take_orphans(), windower.take_orphans()] == [1, 0]
     windower.request("r1", row(1), 31)
     assert windower.waiting == 1
