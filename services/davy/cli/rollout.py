@@ -57,7 +57,11 @@ def run(
     entry_point: Annotated[str, typer.Option(help="Traefik's entry point")] = "web",
     metrics_port: Annotated[int, typer.Option(help="Port of /metrics; 0 for none")] = 0,
 ) -> None:
-    """Run a rollout to its end. Exit code: 0 promoted, 1 rolled back, 75 not decided."""
+    """Run a rollout to its end. Exit code: 0 promoted, 1 rolled back, 75 stopped before.
+
+    With onInconclusive: Hold it goes on after the deadline: a canary that is held is watched, and
+    rolled back when it fails, until a person ends it (`davy rollout back`) or this command.
+    """
     rollout = read_rollout(spec)
     clock, registry = SystemClock(), CollectorRegistry()
     source = rollout.spec.analysis.prometheus

@@ -170,7 +170,7 @@ def _deadline(look: Look) -> Decision | None:
     message = f"not decided within {_seconds(limit)}"
     if look.spec.on_inconclusive == "Rollback" and not held:
         return look.rollback(DEADLINE_EXCEEDED, f"{message}: rolled back, as onInconclusive says")
-    message += f": held at weight {look.state.weight}, as onInconclusive says"
+    message += f": held at weight {look.state.weight} and watched on, as onInconclusive says"
     return look.hold(DEADLINE_EXCEEDED, message, Phase.INCONCLUSIVE)
 
 

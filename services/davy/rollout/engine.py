@@ -11,6 +11,7 @@ made good by asking for the recorded weight when the engine starts.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -34,7 +35,6 @@ SETTLING = frozenset({Phase.PROMOTING, Phase.ROLLING_BACK})
 SETTLING_SECONDS = 0.5
 # How long a stop may go unnoticed.
 STOP_SECONDS = 0.2
-ENDS = FINAL | {Phase.INCONCLUSIVE}
 
 
 class RolloutMetrics:
@@ -68,9 +68,16 @@ class RolloutMetrics:
 
     def show(self, rollout: str, arms: Arms, weight: int | None, decision: Decision) -> None:
         """Take over the numbers of one look."""
-        shown = math.nan if weight is None else float(weight)
-        self.weight.labels(rollout, arms.canary, "canary").set(shown)
-        self.weight.labels(rollout, arms.stable, "stable").set(100.0 - shown)
+        if decision.state.phase == Phase.PROMOTED:
+            # What took over is no canary any more: alerts that leave canaries out watch it.
+            for version, arm in ((arms.canary, "canary"), (arms.stable, "stable")):
+                with contextlib.suppress(KeyError):
+                    self.weight.remove(rollout, version, arm)
+            self.weight.labels(rollout, arms.canary, "stable").set(100.0)
+        else:
+            shown = math.nan if weight is None else float(weight)
+            self.weight.labels(rollout, arms.canary, "canary").set(shown)
+            self.weight.labels(rollout, arms.stable, "stable").set(100.0 - shown)
         for verdict in decision.verdicts:
             self.lower.labels(rollout, verdict.indicator).set(verdict.ratio.lower)
             self.upper.labels(rollout, verdict.indicator).set(verdict.ratio.upper)
@@ -164,7 +171,10 @@ class Engine:
         on_look: Callable[[Decision], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Phase:
-        """Look at every interval until the rollout has ended, is held, or `stop` is set.
+        """Look at every interval until the rollout has ended, or `stop` is set.
+
+        A rollout that is held past its deadline has not ended: its canary has traffic, is watched,
+        and rolled back when an indicator fails.
 
         Parameters
         ----------
@@ -176,10 +186,10 @@ class Engine:
         Returns
         -------
         Phase
-            ``Promoted``, ``RolledBack``, ``Inconclusive``, or where it was stopped.
+            ``Promoted``, ``RolledBack``, or where it was stopped.
         """
         stopping = stop or threading.Event()
-        while not stopping.is_set() and self.state.phase not in ENDS:
+        while not stopping.is_set() and self.state.phase not in FINAL:
             began = self._clock.monotonic()
             decision = self.look()
             if on_look is not None:
@@ -187,7 +197,7 @@ class Engine:
             pause = self.spec.analysis.interval.total_seconds()
             if self.state.phase in SETTLING:
                 pause = min(pause, SETTLING_SECONDS)
-            if self.state.phase not in ENDS:
+            if self.state.phase not in FINAL:
                 self._wait(stopping, began + pause)
         return self.state.phase
 

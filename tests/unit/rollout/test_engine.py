@@ -315,16 +315,45 @@ class AbsentRouter(DryRunTraffic):
         raise UnavailableError("no answer", where="router")
 
 
+def run_until_held(running: Engine) -> Phase:
+    """Run until the deadline holds it; a rollout that is held is watched for ever."""
+    stop = threading.Event()
+
+    def look(decision: Decision) -> None:
+        if decision.state.phase == Phase.INCONCLUSIVE:
+            stop.set()
+
+    return running.run(on_look=look, stop=stop)
+
+
+def test_a_canary_that_is_held_past_the_deadline_is_watched_and_rolled_back_when_it_fails() -> None:
+    place, journal = cluster(rate=2.0), MemoryJournal()
+    phases: list[Phase] = []
+
+    def turns_bad(decision: Decision) -> None:
+        phases.append(decision.state.phase)
+        if decision.state.phase == Phase.INCONCLUSIVE:
+            place.rate, place.canary_errors = 200.0, 0.5
+
+    steps = [{"weight": 5, "minRequests": 100_000}]
+    wanted = spec(steps=steps)
+    assert engine(place, journal, wanted=wanted).run(on_look=turns_bad) == Phase.ROLLED_BACK
+    assert Phase.INCONCLUSIVE in phases
+    assert place.weight == 0
+    assert replay(_read(journal)).difference is None
+
+
 def test_a_weight_that_is_not_honoured_never_goes_on() -> None:
     place, journal, router = cluster(), MemoryJournal(), StubbornRouter()
-    assert engine(place, journal, traffic=router).run() == Phase.INCONCLUSIVE
+    assert run_until_held(engine(place, journal, traffic=router)) == Phase.INCONCLUSIVE
     assert {line.decision.reason for line in journal.lines[1:-1]} == {"WeightNotHonoured"}
     assert router.asked == [5]
 
 
 def test_a_router_that_does_not_answer_never_starts() -> None:
     place, journal = cluster(), MemoryJournal()
-    assert engine(place, journal, traffic=AbsentRouter()).run() == Phase.INCONCLUSIVE
+    running = engine(place, journal, traffic=AbsentRouter())
+    assert run_until_held(running) == Phase.INCONCLUSIVE
     assert {line.decision.reason for line in journal.lines[:-1]} == {"WeightUnknown"}
 
 
@@ -336,8 +365,17 @@ def test_what_the_rollout_says_of_itself() -> None:
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, {"rollout": "next-basket", **labels})
 
-    assert value("davy_rollout_weight", version="v2", arm="canary") == 100
-    assert value("davy_rollout_weight", version="v1", arm="stable") == 0
+    # What was promoted is no canary: an alert that leaves canaries out watches it again.
+    assert value("davy_rollout_weight", version="v2", arm="canary") is None
+    assert value("davy_rollout_weight", version="v1", arm="stable") is None
+    assert value("davy_rollout_weight", version="v2", arm="stable") == 100
     assert value("davy_rollout_decisions_total", decision="promote") == 1
     assert value("davy_rollout_ratio_lower", indicator="errors") == 0
     assert value("davy_rollout_ratio_upper", indicator="errors") == float("inf")
+
+
+def test_a_canary_that_was_rolled_back_is_shown_at_0() -> None:
+    registry, place = CollectorRegistry(), cluster(canary_errors=0.2)
+    engine(place, MemoryJournal(), registry=registry).run()
+    labels = {"rollout": "next-basket", "version": "v2", "arm": "canary"}
+    assert registry.get_sample_value("davy_rollout_weight", labels) == 0
