@@ -32,6 +32,8 @@ MODEL_INFO = "davy_model_info"
 DRIFT = "davy_drift_active"
 UP = "up"
 COUNTERS = frozenset({REQUESTS, SECONDS_COUNT, SECONDS_BUCKET})
+# What an arm says of itself; the detector's series carry its version, too, and prove no life of it.
+OWN = COUNTERS | {MODEL_INFO}
 
 FAILURES = frozenset({"server_error", "timeout", "shed"})
 CLIENT_ERROR = "client_error"
@@ -156,7 +158,7 @@ def read_interval(
     if missing is not None:
         return Reading(cursor, missing=missing)
     versions = {arms.stable, arms.canary}
-    counted = [item for item in usable if item.key.version in versions]
+    counted = [i for i in usable if i.key.metric in OWN and i.key.version in versions]
     first_look = not cursor.last
     resets = _reset_times(cursor, counted)
     increments = (
@@ -182,33 +184,48 @@ def _finite(series: Iterable[Series]) -> list[Series]:
 def _missing(
     cursor: Cursor, series: Sequence[Series], arms: Arms, *, now: float, stale_after: float
 ) -> Missing | None:
-    down = {
-        item.key.pod for item in series if item.key.metric == UP and item.samples[-1].value == 0
+    # A target that Prometheus no longer asks has left: neither down nor silent.
+    up = {
+        item.key.pod: item.samples[-1].value
+        for item in series
+        if item.key.metric == UP and now - item.samples[-1].time <= stale_after
     }
     for arm, version in (("canary", arms.canary), ("stable", arms.stable)):
-        own = [item for item in series if item.key.version == version]
-        seen = {key.pod for key in cursor.last if key.version == version}
-        pods = seen | {item.key.pod for item in own}
-        failing = sorted(pods & down)
+        own = [i for i in series if i.key.metric in OWN and i.key.version == version]
+        newest = _newest(cursor, own, version)
+        failing = sorted(pod for pod in newest if up.get(pod) == 0)
         if failing:
             return Missing(
                 SCRAPE_FAILED, f"{arm} {version}: {', '.join(failing)} cannot be scraped"
             )
         if not own:
             return Missing(NO_METRICS, f"{arm} {version}: no series of it")
-        newest = max(item.samples[-1].time for item in own)
-        if now - newest > stale_after:
+        # The freshest pod speaks for the arm, but not for a pod that is up and has gone silent.
+        silent = {pod: time for pod, time in newest.items() if pod in up}
+        oldest = min((max(newest.values()), *silent.values()))
+        if now - oldest > stale_after:
+            pods = sorted(pod for pod, time in newest.items() if time == oldest)
             return Missing(
                 METRICS_STALE,
-                f"{arm} {version}: newest sample is {now - newest:.1f} s old, "
+                f"{arm} {version}: newest sample of {', '.join(pods)} is {now - oldest:.1f} s old, "
                 f"more than {stale_after:g} s",
             )
-        if newest - now > stale_after:
+        ahead = max(newest.values()) - now
+        if ahead > stale_after:
             return Missing(
                 CLOCK_SKEW,
-                f"{arm} {version}: newest sample is {newest - now:.1f} s ahead of this clock",
+                f"{arm} {version}: newest sample is {ahead:.1f} s ahead of this clock",
             )
     return None
+
+
+def _newest(cursor: Cursor, own: Iterable[Series], version: str) -> dict[str, float]:
+    """Return for each pod of a version the time of its newest sample."""
+    newest: dict[str, float] = {}
+    seen = ((key, sample) for key, sample in cursor.last.items() if key.version == version)
+    for key, sample in (*seen, *((item.key, item.samples[-1]) for item in own)):
+        newest[key.pod] = max(newest.get(key.pod, sample.time), sample.time)
+    return newest
 
 
 def _missing_bucket(
@@ -308,10 +325,9 @@ def _arm_counts(
 def _moved(cursor: Cursor, series: Sequence[Series], resets: Resets, *, oldest: float) -> Cursor:
     last = dict(cursor.last)
     for item in series:
-        if item.key.metric in COUNTERS or item.key.metric == MODEL_INFO:
-            sample = item.samples[-1]
-            if item.key not in last or sample.time > last[item.key].time:
-                last[item.key] = sample
+        sample = item.samples[-1]
+        if item.key not in last or sample.time > last[item.key].time:
+            last[item.key] = sample
     for key, sample in last.items():
         latest = max(resets.get(key.pod, ()), default=-math.inf)
         if sample.time < latest:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from davy.rollout.counters import (
     CLOCK_SKEW,
+    DRIFT,
     METRICS_STALE,
     MODEL_INFO,
     NO_METRICS,
@@ -217,6 +218,39 @@ def test_reasons_why_there_are_no_counts(found: list[Series], reason: str, words
     # Nothing counted, nothing forgotten.
     assert reading.counts == {}
     assert reading.cursor is cursor
+
+
+def drift(version: str, time: float) -> Series:
+    return series(DRIFT, version, [(time, 0)], "price", pod="detector:1")
+
+
+def up(pod: str, time: float, value: float = 1) -> Series:
+    return series(UP, "", [(time, value)], pod=pod)
+
+
+def test_what_the_detector_says_of_an_arm_is_no_sign_of_its_life() -> None:
+    absent = read(Cursor(), ok("v1", [(19, 9)]), drift("v2", 19))
+    assert absent.missing is not None
+    assert absent.missing.reason == NO_METRICS
+    stale = read(Cursor(), ok("v1", [(19, 9)]), ok("v2", [(9, 1)]), drift("v2", 19))
+    assert stale.missing is not None
+    assert stale.missing.reason == METRICS_STALE
+
+
+def test_one_silent_pod_of_two_is_noticed_until_it_has_left() -> None:
+    both = [ok("v1", [(9, 900)]), ok("v2", [(9, 40)]), ok("v2", [(9, 40)], pod="v2:2")]
+    cursor = baseline(*both)
+    found = [ok("v1", [(19, 950)]), ok("v2", [(19, 45)])]
+    # It is scraped, and says nothing of its requests.
+    silent = read(cursor, *found, up("v2:1", 19), up("v2:2", 19))
+    assert silent.missing is not None
+    assert silent.missing.reason == METRICS_STALE
+    assert "v2:2" in silent.missing.message
+    # It is asked no more, whatever the last answer was.
+    for value in (0, 1):
+        left = read(cursor, *found, up("v2:1", 19), up("v2:2", 9, value))
+        assert left.missing is None
+        assert left.counts["errors"] == Counts(50, 0, 5, 0)
 
 
 def test_a_canary_that_is_up_and_has_had_no_request_is_no_reason() -> None:
