@@ -21,8 +21,26 @@ from davy.core.errors import UnavailableError
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
 from davy.rollout.counters import SCRAPE_FAILED, Arms, Cursor, Reading, read_interval
 from davy.rollout.verdict import Counts
+from davy.rollout.vetoes import drift_veto
 
 ARMS = Arms(stable="2017.11.01-aaaaaaaa", canary="2017.12.01-b+(b)")
+
+
+class StandInDetector:
+    """The one metric of a detector that the gate reads."""
+
+    def __init__(self, version: str) -> None:
+        registry = CollectorRegistry()
+        active = Gauge("davy_drift_active", "x", ["model", "version", "feature"], registry=registry)
+        active.labels("m", version, "price").set(0)
+        self.server = make_server(
+            "127.0.0.1", 0, make_wsgi_app(registry), handler_class=QuietHandler
+        )
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.server_port}"
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -79,11 +97,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     stable, canary = StandInPredictor(ARMS.stable), StandInPredictor(ARMS.canary)
+    detector = StandInDetector(ARMS.canary)
     (tmp_path / "prometheus.yml").write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
         "scrape_configs:\n"
         "  - job_name: predictor\n"
         f"    static_configs: [{{targets: ['{stable.address}', '{canary.address}']}}]\n"
+        "  - job_name: detector\n"
+        f"    static_configs: [{{targets: ['{detector.address}']}}]\n"
     )
     log = (tmp_path / "prometheus.log").open("w")
     process = subprocess.Popen(
@@ -110,9 +131,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
         process.terminate()
         process.wait(timeout=20)
         log.close()
-        for predictor in (stable, canary):
-            predictor.server.shutdown()
-            predictor.server.server_close()
+        for program in (stable, canary, detector):
+            program.server.shutdown()
+            program.server.server_close()
 
 
 def read(adapter: PrometheusHttp, cursor: Cursor) -> Reading:
@@ -172,6 +193,17 @@ def test_counts_are_exact_over_resets_of_nothing_and_new_labels(place: Place) ->
         again = read(adapter, reading.cursor)
     assert again.missing is not None
     assert again.missing.reason == SCRAPE_FAILED
+    adapter.close()
+
+
+def test_the_selector_of_the_predictors_does_not_hide_the_detector(place: Place) -> None:
+    adapter = PrometheusHttp(place.url, clock=SystemClock(), selector='job="predictor"')
+    until = time.monotonic() + 15
+    veto = drift_veto(adapter.series(ARMS, None), ARMS)
+    while veto.active and time.monotonic() < until:
+        time.sleep(0.2)
+        veto = drift_veto(adapter.series(ARMS, None), ARMS)
+    assert not veto.active, veto.message
     adapter.close()
 
 

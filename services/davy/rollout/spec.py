@@ -77,7 +77,7 @@ class Indicator(_Spec):
 
 
 class PrometheusSource(_Spec):
-    """Where raw counters are read; ``selector`` holds more label matchers (``job="x"``)."""
+    """Where raw counters are read; ``selector`` adds to their label matchers (``job="x"``)."""
 
     url: str = "http://127.0.0.1:9090"
     selector: str = ""

@@ -44,7 +44,7 @@ class PrometheusHttp:
     clock : Clock
         Where the time comes from.
     selector : str
-        More label matchers, such as ``job="predictor"``.
+        More label matchers of the predictors' counters, such as ``job="predictor"``.
     margin : float
         Seconds to read further back than asked: at least two scrape intervals, so that each series
         has the sample at which the last look ended.
@@ -65,13 +65,15 @@ class PrometheusHttp:
         now = self._clock.now().timestamp()
         back = (0.0 if since is None else max(now - since, 0.0)) + self._margin
         window = min(math.ceil(back), LONGEST_SECONDS)
-        names = "|".join((REQUESTS, SECONDS_COUNT, SECONDS_BUCKET, MODEL_INFO, DRIFT))
+        names = "|".join((REQUESTS, SECONDS_COUNT, SECONDS_BUCKET, MODEL_INFO))
         versions = "|".join(_literal(version) for version in (arms.stable, arms.canary))
         matchers = [f'__name__=~"{names}"', f'version=~"{versions}"']
         matchers += [self._selector] if self._selector else []
         found = self._query(f"{{{','.join(matchers)}}}[{window}s]")
+        # The detector is another job than the predictors that the selector means.
+        drift = self._query(f'{DRIFT}{{version=~"{versions}"}}[{window}s]')
         up = self._query(f"{UP}[{window}s]")
-        return [_series(item) for item in (*found, *up)]
+        return [_series(item) for item in (*found, *drift, *up)]
 
     def _query(self, query: str) -> list[dict[str, Any]]:
         where = str(self._http.base_url)
