@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from davy.drift.describe import compare, examples
-from davy.drift.distance import FeatureWindow
+from davy.drift.distance import SCORE, FeatureWindow
 from davy.drift.interface import Measure
 from davy.drift.judge import TOLERANCE, Null, Rules, TestKey, judge
 from davy.drift.missing import MissingShare
@@ -19,9 +19,6 @@ from davy.drift.tabular_alibi import AlibiTabular
 from davy.drift.tabular_native import NativeTabular
 
 Engine = Literal["alibi", "native"]
-
-SCORE = "score"
-"""Name under which the model's own output is watched beside its features."""
 
 
 @dataclass(frozen=True, slots=True)

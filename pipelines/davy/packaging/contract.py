@@ -5,6 +5,7 @@ Belongs here: the schema of the contract. Not here: reading and verifying a whol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field, model_validator
 
 from davy.core.files import MachineWritten
 from davy.data.gate import IndicatorName as IndicatorName  # noqa: PLC0414 (re-exported)
+from davy.drift.distance import SCORE
 
 SCHEMA_VERSION = "1"
 
@@ -197,3 +199,16 @@ class Contract(MachineWritten):
     privacy: Privacy
     lineage: Lineage
     segments: list[str] = Field(default_factory=list)
+
+
+def score_output(outputs: Sequence[TensorSpec]) -> str:
+    """Return the name of the output whose values are counted, watched and compared.
+
+    The one that is called so; else the first of floating point; else the first. Empty when there
+    is none.
+    """
+    names = [spec.name for spec in outputs]
+    if SCORE in names:
+        return SCORE
+    floats = [spec.name for spec in outputs if spec.datatype.startswith("FP")]
+    return next(iter([*floats, *names]), "")

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.detector.settings import DetectorSettings
-from davy.drift.distance import FeatureWindow, Values
+from davy.drift.distance import SCORE, FeatureWindow, Values
 from davy.drift.interface import Detector
 from davy.drift.judge import Null, Rules, TestKey, too_coarse
-from davy.drift.tabular import SCORE, tabular_detector
-from davy.packaging.contract import Calibration, Contract
+from davy.drift.tabular import tabular_detector
+from davy.packaging.contract import Calibration, score_output
 from davy.packaging.package import REFERENCE, Package, read_package
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -91,7 +91,7 @@ class FolderPackages:
             model=contract.name,
             version=version,
             categories=categories,
-            output=_output(contract),
+            output=score_output(contract.outputs),
             detector=detector.fit(_reference(package, categories)),
             rules=rules,
             coarse=tuple(too_coarse(nulls, rules)),
@@ -116,11 +116,6 @@ def calibrated(calibration: Calibration) -> dict[TestKey, Null]:
         (null.feature, null.detector): Null(np.sort(np.array(null.distances, float)), null.floor)
         for null in calibration.nulls
     }
-
-
-def _output(contract: Contract) -> str:
-    names = [item.name for item in contract.outputs]
-    return SCORE if SCORE in names or not names else names[0]
 
 
 def _reference(package: Package, categories: Mapping[str, bool]) -> FeatureWindow:

@@ -18,8 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from davy.drift.distance import FeatureWindow, Values
-from davy.drift.tabular import SCORE
+from davy.drift.distance import SCORE, FeatureWindow, Values
 
 Refusal = Literal["duplicate", "late"]
 """Why an event is of no use: it was told before; its request had stopped waiting for it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from davy.core.errors import InvalidInputError, NotFoundError
+from davy.packaging.contract import score_output
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.validation import InputPolicy
@@ -69,7 +70,9 @@ class DataPlane:
         if checked.rejection is not None:
             raise checked.rejection
         tensors = self.model.run(checked.feed, outputs)
-        self.metrics.executed(checked.rows, tensors[0] if tensors else None)
+        name = score_output(self.model.contract.outputs)
+        score = next((tensor for tensor in tensors if tensor.name == name), None)
+        self.metrics.executed(checked.rows, score)
         return InferResponse(self.name, self.version, tensors, request.id)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:

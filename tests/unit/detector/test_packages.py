@@ -126,6 +126,11 @@ def test_no_such_version(tmp_path, write, version):
         load(tmp_path, version)
 
 
+def test_the_score_is_found_by_the_contract(tmp_path, write):
+    outputs = [{"name": "rank", "datatype": "INT64"}, {"name": "chance", "datatype": "FP32"}]
+    assert load(tmp_path, write(outputs=outputs)).output == "chance"
+
+
 def test_no_store(tmp_path):
     with pytest.raises(NotFoundError, match="DAVY_DETECTOR_STORE"):
         load(tmp_path, "2017.12.31-00000000", store=tmp_path / "nowhere")

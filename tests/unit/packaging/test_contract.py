@@ -25,6 +25,7 @@ from davy.packaging.contract import (
     RolloutDefaults,
     TensorSpec,
     Training,
+    score_output,
 )
 from davy.packaging.manifest import FileEntry, Manifest, canonical, identity, without_version
 
@@ -179,3 +180,17 @@ def test_identity_covers_every_field_but_itself() -> None:
     assert first != identity({**document, "made_by": "a newer writer"}, bare)
     assert first == identity({**document, "files": {}}, bare)
     assert entry == without_version(b"version  here", "")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name"),
+    [
+        ([("score", "FP32")], "score"),
+        ([("margin", "FP32"), ("score", "FP32")], "score"),
+        ([("rank", "INT64"), ("chance", "FP64"), ("margin", "FP32")], "chance"),
+        ([("rank", "INT64"), ("name", "BYTES")], "rank"),
+        ([], ""),
+    ],
+)
+def test_the_score_among_the_outputs(outputs: list[tuple[str, Any]], name: str) -> None:
+    assert score_output([TensorSpec(name=n, datatype=d) for n, d in outputs]) == name
