@@ -70,6 +70,12 @@ class FolderPackages:
         """Return the subject of a version; errors as in `Packages.load`."""
         package = read_package(self._find(version), public_key=self.settings.public_key)
         contract = package.contract
+        if contract.version != version:
+            raise NotFoundError(
+                f"holds version '{contract.version}', not '{version}'",
+                where=str(package.path),
+                fix="Name the folder as its contract does",
+            )
         rules = Rules(
             window_rows=contract.calibration.window_rows,
             minimum_share=self.settings.minimum_window_share,

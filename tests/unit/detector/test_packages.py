@@ -126,6 +126,14 @@ def test_no_such_version(tmp_path, write, version):
         load(tmp_path, version)
 
 
+def test_a_package_in_a_folder_of_another_name_is_not_that_version(tmp_path, write):
+    version = write()
+    folder = tmp_path / "store" / "small" / version
+    folder.rename(folder.with_name("2017.12.31-other"))
+    with pytest.raises(NotFoundError, match=f"holds version '{version}', not '2017.12.31-other'"):
+        load(tmp_path, "2017.12.31-other")
+
+
 def test_the_score_is_found_by_the_contract(tmp_path, write):
     outputs = [{"name": "rank", "datatype": "INT64"}, {"name": "chance", "datatype": "FP32"}]
     assert load(tmp_path, write(outputs=outputs)).output == "chance"
