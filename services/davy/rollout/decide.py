@@ -175,7 +175,7 @@ def _deadline(look: Look) -> Decision | None:
 
 
 def _paused(look: Look) -> Decision | None:
-    return look.hold(PAUSED, "the spec says paused") if look.spec.paused else None
+    return look.hold(PAUSED, "the spec says paused") if look.observation.paused else None
 
 
 def _unhonoured(look: Look) -> Decision | None:

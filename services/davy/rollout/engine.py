@@ -271,6 +271,7 @@ class Engine:
             end=reading.end,
             not_ready=not_ready,
             vetoes=(*vetoes, *more),
+            paused=self.spec.paused,
             cursor=reading.cursor,
         )
 

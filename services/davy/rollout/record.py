@@ -130,6 +130,7 @@ class LookLine(MachineWritten):
     settings_hash: str
     weights: Weights
     not_ready: list[str] = Field(default_factory=list)
+    paused: bool = False
     intervals: Intervals
     verdicts: list[VerdictLine]
     vetoes: list[VetoLine]
@@ -154,6 +155,7 @@ class LookLine(MachineWritten):
             start=found.start,
             end=found.end,
             not_ready=tuple(self.not_ready),
+            paused=self.paused,
             vetoes=tuple(Veto(item.name, item.active, item.message) for item in self.vetoes),
             cursor=Cursor({SeriesKey(*item[:4]): Sample(item[4], item[5]) for item in self.cursor}),
         )
@@ -203,6 +205,7 @@ def look_line(
         settings_hash=header.settings_hash,
         weights=Weights(asked=asked, read=observation.weight),
         not_ready=list(observation.not_ready),
+        paused=observation.paused,
         intervals=Intervals(
             start=observation.start,
             end=observation.end,

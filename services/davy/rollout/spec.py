@@ -191,8 +191,13 @@ class RolloutSpec(_Spec):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def settings_hash(self) -> str:
-        """Return 16 hex digits of the sha256 of the canonical document."""
-        text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        """Return 16 hex digits of the sha256 of what evidence is judged by.
+
+        Whether it is paused and where Prometheus is may change while a rollout goes on.
+        """
+        document = self.document()
+        del document["paused"], document["analysis"]["prometheus"]
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

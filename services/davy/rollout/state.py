@@ -37,7 +37,8 @@ class Observation:
 
     ``counts`` maps indicators to the interval's counts, empty when ``missing`` says why; ``start``
     and ``end`` are Unix seconds; ``weight`` is the canary's percent as read back, None when the
-    router did not say; ``not_ready`` names arms without a ready server.
+    router did not say; ``not_ready`` names arms without a ready server; ``paused`` is what the spec
+    said at this look.
     """
 
     weight: int | None
@@ -47,6 +48,7 @@ class Observation:
     end: float | None = None
     not_ready: tuple[str, ...] = ()
     vetoes: tuple[Veto, ...] = ()
+    paused: bool = False
     cursor: Cursor = field(default_factory=Cursor)
 
 

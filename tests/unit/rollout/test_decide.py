@@ -178,9 +178,8 @@ def test_the_failing_indicator_is_named() -> None:
 
 
 def test_paused_holds_and_still_rolls_back() -> None:
-    paused = {"paused": True}
-    assert at(state(PASS), seen(), changes=paused).reason == decisions.PAUSED
-    assert at(state(FAIL), seen(), changes=paused).action == "rollback"
+    assert at(state(PASS), seen(paused=True)).reason == decisions.PAUSED
+    assert at(state(FAIL), seen(paused=True)).action == "rollback"
 
 
 @pytest.mark.parametrize("counts", [PASS, OPEN])

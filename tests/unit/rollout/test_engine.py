@@ -28,7 +28,7 @@ from davy.rollout.counters import (
     Series,
     SeriesKey,
 )
-from davy.rollout.decide import Decision
+from davy.rollout.decide import PAUSED, Decision
 from davy.rollout.engine import Engine
 from davy.rollout.ports import GateFacts
 from davy.rollout.record import Header, LookLine, Record, read_record
@@ -258,6 +258,17 @@ def test_a_stopped_rollout_goes_on_where_it_was(tmp_path: Path) -> None:
         assert again.state.looks == 3
         assert again.run() == Phase.PROMOTED
     assert place.asked == [0, 5, 50, 100]
+
+
+def test_a_paused_rollout_holds_and_goes_on_when_it_is_no_longer_paused() -> None:
+    place, journal = cluster(), MemoryJournal()
+    engine(place, journal).look()
+    place.clock.sleep(5)
+    assert engine(place, journal, wanted=spec(paused=True)).look().reason == PAUSED
+    place.clock.sleep(5)
+    assert engine(place, journal).run() == Phase.PROMOTED
+    assert [line.paused for line in journal.lines[:3]] == [False, True, False]
+    assert replay(_read(journal)).difference is None
 
 
 def test_an_ended_rollout_is_not_run_again(tmp_path: Path) -> None:

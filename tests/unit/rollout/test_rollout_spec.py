@@ -59,6 +59,15 @@ def test_a_spec_parses_back_to_itself() -> None:
     assert again.settings_hash() == spec.settings_hash()
 
 
+def test_pausing_and_another_prometheus_are_no_other_rollout() -> None:
+    """Evidence stays what it was: a rollout can be paused, and go on."""
+    one = RolloutSpec.model_validate(document())
+    other = RolloutSpec.model_validate(
+        document(paused=True, analysis={"prometheus": {"url": "http://other:9090"}})
+    )
+    assert one.settings_hash() == other.settings_hash()
+
+
 def test_any_change_changes_the_settings_hash() -> None:
     one = RolloutSpec.model_validate(document())
     other = RolloutSpec.model_validate(document(steps=[{"weight": 6}]))
