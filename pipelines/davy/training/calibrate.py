@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.data.task import Task
+from davy.drift.distance import SCORE
 from davy.drift.null import null_distances
 from davy.packaging.contract import Calibration, FeatureNull
 
@@ -23,7 +24,6 @@ from davy.packaging.contract import Calibration, FeatureNull
 # first of some thirty tests at a false discovery rate of 0.05.
 DRAWS_PER_BLOCK = 100
 BUCKETS = 10
-SCORE = "score"
 
 
 def calibrate(task: Task, reference: Path) -> Calibration:
