@@ -144,6 +144,7 @@ class Engine:
         self.header = self._header(record, facts, generation)
         self.state = resume(record) if record is not None else State()
         self._asserted = False
+        self._honoured: float | None = None
 
     def look(self) -> Decision:
         """Look once: observe, decide, write down, act.
@@ -240,9 +241,13 @@ class Engine:
             self._ask(self.state.weight)
 
     def _ask(self, weight: int) -> None:
+        self._honoured = None
         try:
             self._traffic.set_weight(self.arms, weight)
             self._asserted = True
+            # Seen now, not at the next look: the interval that begins before that look counts.
+            if self._traffic.read_weight(self.arms) == weight:
+                self._honoured = self._clock.now().timestamp()
         except TemporaryError as error:
             self._asserted = False
             self._log.warning("weight not set", weight=weight, error=str(error))
@@ -256,6 +261,8 @@ class Engine:
 
     def _observe(self) -> Observation:
         weight = self._read_weight()
+        if weight != self.state.weight:
+            self._honoured = None
         vetoes = self._packages.vetoes(self.arms.canary, self.spec.analysis.vetoes)
         try:
             not_ready = self._traffic.not_ready(self.arms)
@@ -272,6 +279,7 @@ class Engine:
             not_ready=not_ready,
             vetoes=(*vetoes, *more),
             paused=self.spec.paused,
+            honoured=self._honoured,
             cursor=reading.cursor,
         )
 

@@ -57,10 +57,14 @@ class Header(MachineWritten):
 
 
 class Weights(MachineWritten):
-    """Canary weight in percent: asked before the look, as read back in it (null: no answer)."""
+    """Canary weight in percent: asked before the look, as read back in it (null: no answer).
+
+    ``honoured`` is the Unix time at which it was read back right after it had been asked for.
+    """
 
     asked: int
     read: int | None
+    honoured: float | None = None
 
 
 class ArmCounts(MachineWritten):
@@ -156,6 +160,7 @@ class LookLine(MachineWritten):
             end=found.end,
             not_ready=tuple(self.not_ready),
             paused=self.paused,
+            honoured=self.weights.honoured,
             vetoes=tuple(Veto(item.name, item.active, item.message) for item in self.vetoes),
             cursor=Cursor({SeriesKey(*item[:4]): Sample(item[4], item[5]) for item in self.cursor}),
         )
@@ -203,7 +208,7 @@ def look_line(
         rollout=header.rollout,
         generation=header.generation,
         settings_hash=header.settings_hash,
-        weights=Weights(asked=asked, read=observation.weight),
+        weights=Weights(asked=asked, read=observation.weight, honoured=observation.honoured),
         not_ready=list(observation.not_ready),
         paused=observation.paused,
         intervals=Intervals(

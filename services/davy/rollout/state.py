@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from davy.rollout.counters import Cursor, Missing
@@ -35,6 +35,9 @@ FINAL = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK})
 class Observation:
     """All that one look saw.
 
+    ``honoured`` is when the router was first seen to keep the weight asked for, in Unix seconds;
+    None when nobody looked before this look.
+
     ``counts`` maps indicators to the interval's counts, empty when ``missing`` says why; ``start``
     and ``end`` are Unix seconds; ``weight`` is the canary's percent as read back, None when the
     router did not say; ``not_ready`` names arms without a ready server; ``paused`` is what the spec
@@ -49,6 +52,7 @@ class Observation:
     not_ready: tuple[str, ...] = ()
     vetoes: tuple[Veto, ...] = ()
     paused: bool = False
+    honoured: float | None = None
     cursor: Cursor = field(default_factory=Cursor)
 
 
@@ -57,8 +61,9 @@ class State:
     """A rollout between two looks.
 
     ``step`` is -1 before the first; ``weight`` is the canary's percent as asked for;
-    ``honoured_since`` is when it was first read back, None until then; ``step_requests`` are the
-    canary's requests at it; ``overridden`` says that a person has decided where this ends.
+    ``honoured_since`` is when it was first read back, None until a look finds it;
+    ``step_requests`` are the canary's requests at it; ``overridden`` says that a person has decided
+    where this ends.
     """
 
     phase: Phase = Phase.PENDING
@@ -81,7 +86,7 @@ class State:
             Counts that no interval can have.
         """
         honoured = observation.weight == self.weight
-        since = self.honoured_since if honoured else None
+        since = (self.honoured_since or _time(observation.honoured)) if honoured else None
         # An interval that began before the weight was there is not split by that weight.
         comparable = (
             since is not None
@@ -112,3 +117,7 @@ class State:
     def with_phase(self, phase: Phase) -> State:
         """Return the state in another phase at the same weight."""
         return replace(self, phase=phase)
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)

@@ -215,6 +215,20 @@ def test_a_weight_is_honoured_from_the_look_that_reads_it() -> None:
     assert lost.state.honoured_since is None
 
 
+def test_a_weight_counts_from_when_the_router_was_seen_to_honour_it() -> None:
+    before = state(PASS, honoured_since=None, step_requests=0)
+    honoured = START.timestamp() + 95
+    first = at(before, seen(OPEN, start=START.timestamp() + 90, honoured=honoured), seconds=120)
+    assert first.state.honoured_since == START + timedelta(seconds=95)
+    # The weight changed within this interval; the next began after it, at the last scrape before
+    # this look.
+    assert first.state.step_requests == 0
+    second = at(first.state, seen(OPEN, start=START.timestamp() + 119), seconds=150)
+    assert second.state.step_requests == OPEN.n_canary
+    lost = at(before, seen(weight=50, honoured=honoured), seconds=120)
+    assert lost.state.honoured_since is None
+
+
 def test_a_young_step_waits_even_without_a_minimum() -> None:
     quick = {"steps": [{"weight": 5, "minRequests": 0}]}
     before = state(PASS, honoured_since=None, step_requests=0)

@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,37 @@ def test_a_paused_rollout_holds_and_goes_on_when_it_is_no_longer_paused() -> Non
     assert engine(place, journal).run() == Phase.PROMOTED
     assert [line.paused for line in journal.lines[:3]] == [False, True, False]
     assert replay(_read(journal)).difference is None
+
+
+def test_only_the_interval_of_a_weight_change_is_not_compared() -> None:
+    """The scrape before a look is older than the look; the interval after it counts all the same.
+
+    Here the last scrape is half a second old at each look.
+    """
+    place, journal = cluster(), MemoryJournal()
+    place.clock.sleep(0.5)
+    wanted = spec(steps=[{"weight": 5, "minRequests": 100_000}])
+    running = engine(place, journal, wanted=wanted)
+    seen = []
+    for _ in range(4):
+        running.look()
+        seen.append(running.state.step_requests)
+        place.clock.sleep(5)
+    # Advanced at the first look; 200 requests a second, 5 % of 5 seconds.
+    assert seen == [0, 0, 50, 100]
+    assert replay(_read(journal)).difference is None
+
+
+def test_a_weight_that_was_lost_counts_from_when_it_is_found_again() -> None:
+    place, journal = cluster(), MemoryJournal()
+    wanted = spec(steps=[{"weight": 5, "minRequests": 100_000}])
+    running = engine(place, journal, wanted=wanted)
+    for weight in (None, None, 50, 5):
+        place.weight = place.weight if weight is None else weight
+        running.look()
+        place.clock.sleep(5)
+    assert running.state.honoured_since == place.clock.now() - timedelta(seconds=5)
+    assert running.state.step_requests == 50  # of the look before it was lost
 
 
 def test_an_ended_rollout_is_not_run_again(tmp_path: Path) -> None:
