@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from davy.core.errors import ConflictError, InvalidInputError
+from davy.core.errors import ConflictError, InvalidInputError, TemporaryError
 from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.record import DecisionLine, Header, Intervals, LookLine, Weights
 
@@ -116,3 +118,24 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInputError, match="cannot be written"):
         FolderJournal(tmp_path / "file" / "folder")
+
+
+def test_a_full_disk_leaves_whole_lines_and_can_be_tried_again(tmp_path: Path) -> None:
+    """The limit of the file's size stands in for the disk's: a write of a part, then an error."""
+    with FolderJournal(tmp_path) as journal:
+        journal.begin(HEADER)
+        whole = journal.path.read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, hard))
+        try:
+            with pytest.raises(TemporaryError, match=r"cannot be written.*free the disk"):
+                journal.append(look(1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+        assert journal.path.read_bytes() == whole
+        journal.append(look(1))
+        record = journal.read()
+    assert record is not None
+    assert [line.look for line in record.looks] == [1]

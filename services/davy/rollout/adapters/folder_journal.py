@@ -6,13 +6,14 @@ Not here: what a line says (`davy.rollout.record`).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from davy.core.errors import ConflictError, InvalidInputError
+from davy.core.errors import ConflictError, InvalidInputError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.record import Header, LookLine, Record, parse_record, to_line
 
@@ -112,14 +113,19 @@ class FolderJournal:
         self._write(to_line(line))
 
     def _write(self, data: bytes) -> None:
+        length = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("ab") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise InvalidInputError(
+            # The next line must not be glued to a part of this one.
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, length)
+            raise TemporaryError(
                 f"cannot be written ({error.strerror})",
                 where=str(self.path),
                 fix="Nothing was decided: free the disk and start again, the rollout goes on",
+                delay=60.0,
             ) from None
