@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from davy.cli.rollout import app
-from davy.core.errors import ConfigurationError, IntegrityError, InvalidInputError, NotFoundError
+from davy.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+)
 from davy.rollout.decide import decide
 from davy.rollout.record import Header, look_line, to_line
 from davy.rollout.spec import RolloutSpec
@@ -85,15 +92,29 @@ spec: {candidate: {version: v2}, steps: [{weight: 5}]}
 """
 
 
-def run(tmp_path: Path, spec: str, server: str = "v1=http://127.0.0.1:1") -> BaseException | None:
+def run(
+    tmp_path: Path, spec: str, server: str = "v1=http://127.0.0.1:1", *more: str
+) -> BaseException | None:
     path = tmp_path / "rollout.yaml"
     path.write_text(spec)
     arguments = [
         "run", str(path), "--state", str(tmp_path / "state"), "--stable", "v1",
         "--server", server, "--package", f"v2={tmp_path / 'none'}",
         "--traefik-file", str(tmp_path / "davy.yaml"), "--traefik-api", "http://127.0.0.1:1",
+        *more,
     ]  # fmt: skip
     return CliRunner().invoke(app, arguments).exception
+
+
+def test_a_metrics_port_in_use_is_named_before_anything_is_begun(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        found = run(tmp_path, SPEC, "v1=http://127.0.0.1:1", "--metrics-port", port)
+    assert isinstance(found, ConflictError)
+    assert f"--metrics-port: port {port} cannot be listened on" in str(found)
+    assert not (tmp_path / "state").exists()
 
 
 def test_run_refuses_a_misspelt_spec_a_bad_pair_and_a_missing_package(tmp_path: Path) -> None:
