@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import write_atomic
 from davy.data.task import Task
+from davy.packaging.package import REFERENCE
 from davy.training.examples import Examples, read_examples
+from davy.training.scoring import file_scores
 
-FILE = "reference.parquet"
-# Neither was fitted on; both are before what is replayed as live traffic.
+# Both are before what is replayed as live traffic, and no weight was fitted to either. But the
+# epoch, the score's calibration and the ranges of int8 were chosen on `valid`.
 PARTS = ("valid", "test")
 
 
@@ -41,8 +41,8 @@ def write_reference(task: Task, features: Path, onnx: Path, out: Path) -> Path:
     onnx : Path
         The model whose scores are stored.
     out : Path
-        Folder for ``reference.parquet``: the features, ``score``, ``label``, ``segment_*``,
-        ``block`` (week) and ``request_id``.
+        Folder for ``reference.parquet``: the features, ``score``, ``label``, ``segment_*`` and
+        ``block`` (week); nothing that names a household or a day.
 
     Returns
     -------
@@ -60,10 +60,10 @@ def write_reference(task: Task, features: Path, onnx: Path, out: Path) -> Path:
         examples = read_examples(task, features / f"{part}.parquet")
         rows = examples.starts + rng.integers(examples.sizes())
         inputs = {name: column[rows] for name, column in examples.features.items()}
-        tables.append(_table(examples, inputs, rows, _score(onnx, inputs)))
+        tables.append(_table(examples, inputs, rows, file_scores(onnx, inputs)))
     buffer = io.BytesIO()
     pq.write_table(pa.concat_tables(tables), buffer, compression="zstd")
-    path = out / FILE
+    path = out / REFERENCE
     write_atomic(path, buffer.getvalue())
     return path
 
@@ -76,7 +76,6 @@ def _table(
 ) -> pa.Table:
     return pa.table(
         {
-            "request_id": examples.request,
             "block": examples.week,
             **inputs,
             "score": score,
@@ -84,22 +83,3 @@ def _table(
             **{f"segment_{name}": values for name, values in examples.segments.items()},
         }
     )
-
-
-def _score(onnx: Path, inputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-    if not onnx.is_file():
-        raise NotFoundError("no such file", where=str(onnx), fix="Compress and export first")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    try:
-        session = ort.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
-        (score,) = session.run(["score"], inputs)
-    except Exception as error:  # onnxruntime's errors share no base class of their own
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidInputError(
-            f"the model does not take the reference rows: {reason}",
-            where=str(onnx),
-            fix="Export the model again from the same task and features",
-        ) from None
-    result: npt.NDArray[np.float32] = score.astype(np.float32)
-    return result

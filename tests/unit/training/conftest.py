@@ -32,3 +32,29 @@ def trained(features, make_task, tmp_path_factory):
     out = tmp_path_factory.mktemp("model")
     train(make_task(), features, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def price_model(make_task, tmp_path_factory):
+    """A stand-in model whose score is the price."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    inputs = [
+        helper.make_tensor_value_info(
+            feature.name,
+            TensorProto.INT64 if feature.type == "category" else TensorProto.FLOAT,
+            ["rows"],
+        )
+        for feature in make_task().features
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["price"], ["score"])],
+        "stand_in",
+        inputs,
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["rows"])],
+    )
+    opset = helper.make_opsetid("", 18)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[opset]), path)
+    return path
