@@ -38,15 +38,7 @@ def choose(budget: CompressionBudget, candidates: Sequence[CompressionCandidate]
     InvalidInputError
         fp32 is not among them, or a name comes twice.
     """
-    names = [candidate.name for candidate in candidates]
-    if names.count(REFERENCE) != 1 or len(set(names)) != len(names):
-        raise InvalidInputError(
-            f"needs {REFERENCE} once and no name twice, got {', '.join(names) or 'none'}",
-            where="compression candidates",
-            fix="Measure fp32 together with the others",
-        )
-    reference = next(item for item in candidates if item.name == REFERENCE)
-    judged = [_judged(item, reference, budget.budget) for item in candidates]
+    judged = judge(budget, candidates)
     eligible = [item for item in judged if item.eligible]
     chosen = _preferred(eligible, budget.prefer)
     return Compression(
@@ -56,6 +48,21 @@ def choose(budget: CompressionBudget, candidates: Sequence[CompressionCandidate]
         chosen=chosen.name,
         why=_why(chosen, judged, budget.prefer),
     )
+
+
+def judge(
+    budget: CompressionBudget, candidates: Sequence[CompressionCandidate]
+) -> list[CompressionCandidate]:
+    """Return the candidates with eligibility and reason; see `choose`."""
+    names = [candidate.name for candidate in candidates]
+    if names.count(REFERENCE) != 1 or len(set(names)) != len(names):
+        raise InvalidInputError(
+            f"needs {REFERENCE} once and no name twice, got {', '.join(names) or 'none'}",
+            where="compression candidates",
+            fix="Measure fp32 together with the others",
+        )
+    reference = next(item for item in candidates if item.name == REFERENCE)
+    return [_judged(item, reference, budget.budget) for item in candidates]
 
 
 def _judged(

@@ -1,6 +1,6 @@
 """The compression step: the trained model in, measured and judged candidates out.
 
-Belongs here: the step over paths, and its file. Not here: making, measuring or choosing.
+Belongs here: the step over paths. Not here: making, measuring or choosing.
 """
 
 from __future__ import annotations
@@ -8,21 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from davy.compression.candidates import make
-from davy.compression.choose import choose
+from davy.compression.choose import judge
 from davy.compression.measure import measure
+from davy.compression.report import write_candidates
 from davy.core.clock import Clock, SystemClock
-from davy.core.errors import InvalidInputError
-from davy.core.files import parse_model, read_document, write_atomic
 from davy.data.task import Task
-from davy.packaging.contract import CompressionCandidate
 from davy.training.examples import read_examples
 from davy.training.network import load_network
 from davy.training.train import VALID_REQUESTS, WEIGHTS
-
-REPORT = "candidates.json"
 
 
 def compress(
@@ -46,8 +41,8 @@ def compress(
     Returns
     -------
     Path
-        ``candidates.json``: read it with `read_candidates`, and pick with
-        `davy.compression.choose.choose`.
+        ``candidates.json``: read it with `davy.compression.report.read_candidates`, and pick
+        with `davy.compression.choose.choose`.
 
     Raises
     ------
@@ -62,29 +57,4 @@ def compress(
     out.mkdir(parents=True, exist_ok=True)
     made = list(make(task, network, train, valid, out))
     measured = measure(task, made, test, clock or SystemClock())
-    judged = choose(task.compression, measured).candidates
-    path = out / REPORT
-    write_atomic(path, _CANDIDATES.dump_json(judged, indent=2) + b"\n")
-    return path
-
-
-def read_candidates(path: Path) -> list[CompressionCandidate]:
-    """Read ``candidates.json``.
-
-    Raises
-    ------
-    NotFoundError, InvalidInputError
-        There is no such file, or it is not a list of candidates.
-    """
-    document = read_document(path)
-    if not isinstance(document, list):
-        raise InvalidInputError(
-            "is not a list of candidates", where=str(path), fix="Compress the model again"
-        )
-    return [
-        parse_model(item, CompressionCandidate, where=f"{path}, candidate {index}")
-        for index, item in enumerate(document, start=1)
-    ]
-
-
-_CANDIDATES = TypeAdapter(list[CompressionCandidate])
+    return write_candidates(out, judge(task.compression, measured))

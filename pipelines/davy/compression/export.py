@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import write_atomic
 from davy.data.task import Task
+from davy.packaging.package import MODEL
+from davy.training.scoring import OUTPUT, Inputs, open_session
 
 if TYPE_CHECKING:
     from davy.training.network import RankingNetwork
@@ -29,13 +30,9 @@ if TYPE_CHECKING:
 # Every onnxruntime that `pyproject.toml` allows reads these, and most older ones do.
 OPSET = 18
 IR_VERSION = 8
-OUTPUT = "score"
-MODEL = "model.onnx"
 # Scores are probabilities in float32: the order of sums differs between torch and onnxruntime.
 TOLERANCE = 1e-4
 PARITY_ROWS = 257
-
-Inputs = Mapping[str, npt.NDArray[Any]]
 
 
 def export(network: RankingNetwork, task: Task, path: Path) -> float:
@@ -203,15 +200,6 @@ def read_onnx(path: Path) -> Any:
         return onnx.load_model_from_string(path.read_bytes())
     except Exception as error:  # protobuf's class for this depends on its implementation
         raise InvalidInputError(f"not an ONNX file: {error}", where=str(path)) from None
-
-
-def open_session(path: Path) -> Any:
-    """Open an ONNX file in onnxruntime on one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def sample_inputs(task: Task, rows: int, *, seed: int = 0) -> Inputs:

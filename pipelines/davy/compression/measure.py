@@ -14,7 +14,6 @@ import numpy.typing as npt
 from scipy import stats
 
 from davy.compression.candidates import Made
-from davy.compression.export import OUTPUT, open_session
 from davy.core.clock import Clock
 from davy.core.errors import InvalidInputError
 from davy.data.task import Task
@@ -22,12 +21,12 @@ from davy.packaging.contract import CompressionCandidate, Interval
 from davy.training.bootstrap import holm_intervals, interval, resample
 from davy.training.evaluate import request_quality, segment_groups
 from davy.training.examples import Examples
+from davy.training.scoring import OUTPUT, open_session, session_scores
 
 ROUNDS = 60
 RUNS_PER_ROUND = 8
 WARM_UP_RUNS = 20
 DRAWS = 4000
-SCORING_ROWS = 16384
 
 Floats = npt.NDArray[np.float64]
 
@@ -145,11 +144,5 @@ def _batch(test: Examples, rows: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def _quality(task: Task, session: Any, test: Examples) -> Floats:
-    parts = [
-        session.run(
-            [OUTPUT],
-            {name: column[low : low + SCORING_ROWS] for name, column in test.features.items()},
-        )[0]
-        for low in range(0, test.rows, SCORING_ROWS)
-    ]
-    return request_quality(task, test, np.concatenate(parts).astype(np.float64))
+    scores = session_scores(session, test.features)
+    return request_quality(task, test, scores.astype(np.float64))

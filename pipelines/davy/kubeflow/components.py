@@ -57,7 +57,7 @@ def evaluate_model(
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Measure the model and the baselines on held-out requests."""
+    """Measure the trained model and the baselines on held-out requests."""
     import json
     from pathlib import Path
 
@@ -104,16 +104,23 @@ def choose_candidate(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def export_onnx(
     task_text: str,
+    features: dsl.Input[dsl.Dataset],
     candidates: dsl.Input[dsl.Model],
     choice: dsl.Input[dsl.Artifact],
     exported: dsl.Output[dsl.Model],
 ) -> None:
-    """Check the chosen candidate and write it as the model to serve."""
+    """Check the chosen candidate, write it as the model to serve, and measure that."""
     from pathlib import Path
 
     from davy.kubeflow import steps
 
-    steps.export_onnx(task_text, Path(candidates.path), Path(choice.path), out=Path(exported.path))
+    steps.export_onnx(
+        task_text,
+        Path(features.path),
+        Path(candidates.path),
+        Path(choice.path),
+        out=Path(exported.path),
+    )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -126,7 +133,6 @@ def package_model(
     data: dsl.Input[dsl.Dataset],
     features: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
-    evaluation: dsl.Input[dsl.Artifact],
     candidates: dsl.Input[dsl.Model],
     choice: dsl.Input[dsl.Artifact],
     exported: dsl.Input[dsl.Model],
@@ -143,7 +149,6 @@ def package_model(
             data=Path(data.path),
             features=Path(features.path),
             model=Path(model.path),
-            evaluation=Path(evaluation.path),
             candidates=Path(candidates.path),
             choice=Path(choice.path),
             exported=Path(exported.path),

@@ -9,10 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from davy.core.errors import InvalidInputError
-from davy.core.files import MachineWritten, parse_model, read_document, read_model
+from davy.core.files import MachineWritten, read_model
 from davy.packaging.assemble import Findings
-from davy.packaging.contract import Calibration, Compression, CompressionCandidate, Metric
+from davy.packaging.contract import Calibration, Compression, Metric, Period
 
 
 class QualityFacts(MachineWritten):
@@ -33,27 +32,12 @@ class TrainingFacts(MachineWritten):
 
 
 class EvaluationFacts(MachineWritten):
-    """Of ``evaluation.json``."""
+    """Of ``evaluation.json``, that of the model that ships."""
 
     metrics: list[Metric]
     baselines: dict[str, Metric]
-
-
-def read_candidates(path: Path) -> list[CompressionCandidate]:
-    """Return the candidates as they were measured.
-
-    Raises
-    ------
-    NotFoundError, InvalidInputError
-        There is no such file, or it is not a list of candidates.
-    """
-    document = read_document(path)
-    if not isinstance(document, list):
-        raise InvalidInputError("not a list of candidates", where=str(path))
-    return [
-        parse_model(item, CompressionCandidate, where=f"{path}, candidate {number}")
-        for number, item in enumerate(document, start=1)
-    ]
+    start: datetime
+    end: datetime
 
 
 def read_findings(
@@ -84,6 +68,7 @@ def read_findings(
         libraries=facts.libraries,
         metrics=judged.metrics,
         baselines=judged.baselines,
+        measured=Period(start=judged.start, end=judged.end),
         compression=compression,
         calibration=calibration,
     )

@@ -52,6 +52,7 @@ def train_and_package(
     )
     exported = components.export_onnx(
         task_text=task_text,
+        features=features.outputs["features"],
         candidates=candidates.outputs["candidates"],
         choice=choice.outputs["choice"],
     )
@@ -64,7 +65,6 @@ def train_and_package(
         data=data.outputs["data"],
         features=features.outputs["features"],
         model=model.outputs["model"],
-        evaluation=evaluation.outputs["evaluation"],
         candidates=candidates.outputs["candidates"],
         choice=choice.outputs["choice"],
         exported=exported.outputs["exported"],

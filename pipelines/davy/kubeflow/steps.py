@@ -17,7 +17,7 @@ from davy.core.files import read_model, to_json, write_atomic
 from davy.data.task import parse_task
 from davy.kubeflow.code import code_version
 from davy.kubeflow.failure import recorded
-from davy.kubeflow.findings import read_candidates, read_findings
+from davy.kubeflow.findings import read_findings
 from davy.packaging.assemble import assemble
 from davy.packaging.contract import Compression
 from davy.packaging.package import MODEL, REFERENCE, Package, write_package
@@ -32,7 +32,6 @@ class Evidence:
     data: Path
     features: Path
     model: Path
-    evaluation: Path
     candidates: Path
     choice: Path
     exported: Path
@@ -96,21 +95,26 @@ def compress_model(task_text: str, features: Path, model: Path, *, out: Path) ->
 def choose_candidate(task_text: str, candidates: Path, *, out: Path) -> None:
     """Write which candidate was chosen, and why."""
     from davy.compression.choose import choose
+    from davy.compression.report import read_candidates
 
     task = parse_task(task_text)
-    measured = read_candidates(candidates / "candidates.json")
+    measured = read_candidates(candidates)
     write_atomic(out / CHOICE, to_json(choose(task.compression, measured)))
 
 
 @recorded
-def export_onnx(task_text: str, candidates: Path, choice: Path, *, out: Path) -> None:
-    """Write the chosen candidate as the model to serve."""
+def export_onnx(
+    task_text: str, features: Path, candidates: Path, choice: Path, *, out: Path
+) -> None:
+    """Write the chosen candidate as the model to serve, and what it is worth."""
     from davy.compression.export import finish
+    from davy.training.evaluate import evaluate_file
 
     task = parse_task(task_text)
     chosen = read_model(choice / CHOICE, Compression).chosen
     out.mkdir(parents=True, exist_ok=True)
-    finish(candidates / f"{chosen}.onnx", task, out)
+    model = finish(candidates / f"{chosen}.onnx", task, out)
+    evaluate_file(task, features, model, out)
 
 
 @recorded
@@ -136,7 +140,7 @@ def package_model(
         "quality.json": evidence.data / "quality.json",
         "features.json": evidence.features / "features.json",
         "training.json": evidence.model / "training.json",
-        "evaluation.json": evidence.evaluation / "evaluation.json",
+        "evaluation.json": evidence.exported / "evaluation.json",
         "candidates.json": evidence.candidates / "candidates.json",
     }
     task_file = out / "task.yaml"

@@ -17,6 +17,7 @@ from davy.packaging.contract import (
     GateDefault,
     Lineage,
     Metric,
+    Period,
     Privacy,
     Range,
     RolloutDefaults,
@@ -30,7 +31,8 @@ class Findings:
     """What the steps of a run measured.
 
     ``fingerprint`` is the sha256 of the data, ``pseudonymised`` names its columns that are;
-    ``rows``, ``start`` and ``end`` are of the rows that the model was fitted to.
+    ``rows``, ``start`` and ``end`` are of the rows that the model was fitted to; ``metrics`` and
+    ``baselines`` are of the model that ships, on what came in during ``measured``.
     """
 
     fingerprint: str
@@ -42,6 +44,7 @@ class Findings:
     libraries: Mapping[str, str]
     metrics: Sequence[Metric]
     baselines: Mapping[str, Metric]
+    measured: Period
     compression: Compression
     calibration: Calibration
 
@@ -88,6 +91,7 @@ def assemble(
         privacy=Privacy(pseudonymised=list(findings.pseudonymised)),
         lineage=Lineage(parent=parent, pipeline_run=pipeline_run),
         segments=list(task.segments),
+        measured=findings.measured,
     )
 
 

@@ -261,11 +261,7 @@ def _rollout(contract: Contract) -> Section:
 
 
 def _limits(contract: Contract) -> Iterator[str]:
-    training = contract.training
-    yield (
-        f"It learnt from {training.start:%Y-%m-%d} to {training.end:%Y-%m-%d}; nothing here "
-        "measures it on a later time."
-    )
+    yield _times(contract)
     for metric in contract.metrics:
         small = [name for name, item in sorted(metric.segments.items()) if item.n < FEW]
         if small:
@@ -285,6 +281,17 @@ def _limits(contract: Contract) -> Iterator[str]:
     else:
         delta = "" if contract.privacy.delta is None else f", δ = {contract.privacy.delta:g}"
         yield f"Trained with differential privacy: ε = {contract.privacy.epsilon:g}{delta}."
+
+
+def _times(contract: Contract) -> str:
+    training, measured = contract.training, contract.measured
+    learnt = f"It learnt from {training.start:%Y-%m-%d} to {training.end:%Y-%m-%d}"
+    if measured is None:
+        return f"{learnt}; the time that it was measured on is not recorded."
+    return (
+        f"{learnt} and was measured on {measured.start:%Y-%m-%d} to {measured.end:%Y-%m-%d}; "
+        "how good it is at any other time is not known."
+    )
 
 
 def _behind(metric: Metric, baselines: dict[str, Metric]) -> Iterator[str]:

@@ -87,6 +87,13 @@ class Training(MachineWritten):
     libraries: dict[str, str]
 
 
+class Period(MachineWritten):
+    """From the first to the last moment, both included."""
+
+    start: datetime
+    end: datetime
+
+
 class CompressionCandidate(MachineWritten):
     """One candidate as measured: size in bytes, latency in seconds at ``batch`` rows.
 
@@ -178,7 +185,8 @@ class Contract(MachineWritten):
     """The whole of ``contract.json``.
 
     ``version`` is ``YYYY.MM.DD-`` and 8 hex digits of the sha256 over everything else in the
-    package: see `davy.packaging.package.write`.
+    package: see `davy.packaging.package.write_package`. ``metrics`` are those of the packaged
+    model itself, over what came in during ``measured``.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -199,6 +207,7 @@ class Contract(MachineWritten):
     privacy: Privacy
     lineage: Lineage
     segments: list[str] = Field(default_factory=list)
+    measured: Period | None = None
 
 
 def score_output(outputs: Sequence[TensorSpec]) -> str:

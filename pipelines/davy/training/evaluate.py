@@ -1,11 +1,15 @@
 """The evaluation step: quality on later weeks, overall and per segment, beside the baselines.
 
-Belongs here: the step over paths, and the floor below which nothing ships. Not here: the
+Belongs here: the steps over paths, and the floor below which nothing ships. Not here: the
 measure, or the bootstrap.
+
+It is done twice: of the trained network, which ends a run early where more work is in vain, and
+of the file that ships, which is what a package may say of itself.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +22,8 @@ from davy.data.task import Task
 from davy.packaging.contract import Interval, Metric
 from davy.training.bootstrap import interval, resample
 from davy.training.examples import Examples, read_examples
-from davy.training.fitting import score
 from davy.training.metrics import ndcg
-from davy.training.network import load_network
-from davy.training.train import WEIGHTS
+from davy.training.scoring import file_scores
 
 REPORT = "evaluation.json"
 DRAWS = 2000
@@ -32,8 +34,9 @@ MINIMUM_REQUESTS = 100
 class Evaluation(MachineWritten):
     """``evaluation.json``: the model and the baselines on the same test requests.
 
-    ``lifts`` are the model's gains over each baseline, paired over requests; ``left_out`` names
-    the segments with too few requests, and how many they have.
+    ``lifts`` are the model's gains over each baseline, paired over requests; ``start`` and
+    ``end`` the times of the first and the last of them; ``left_out`` names the segments with too
+    few requests, and how many they have.
     """
 
     metrics: list[Metric]
@@ -42,11 +45,13 @@ class Evaluation(MachineWritten):
     floor: float
     requests: int
     households: int
+    start: datetime
+    end: datetime
     left_out: dict[str, int] = Field(default_factory=dict)
 
 
 def evaluate(task: Task, features: Path, model_dir: Path, out: Path) -> Evaluation:
-    """Measure the trained model on the test weeks.
+    """Measure the trained network on the test weeks.
 
     Parameters
     ----------
@@ -64,9 +69,27 @@ def evaluate(task: Task, features: Path, model_dir: Path, out: Path) -> Evaluati
     NotFoundError, InvalidInputError
         A file is missing or does not fit the task; or the objective is below its floor.
     """
+    # Only here: measuring an ONNX file does without torch and its seconds of import.
+    from davy.training.fitting import score
+    from davy.training.network import load_network
+    from davy.training.train import WEIGHTS
+
     examples = read_examples(task, features / "test.parquet")
     network = load_network(task, model_dir / WEIGHTS)
-    evaluation = judge(task, examples, score(network, examples))
+    return _passed(task, judge(task, examples, score(network, examples)), out)
+
+
+def evaluate_file(task: Task, features: Path, onnx: Path, out: Path) -> Evaluation:
+    """Measure an ONNX file on the test weeks, as onnxruntime serves it.
+
+    Parameters, outcome and errors as in `evaluate`; `onnx` is the model's file.
+    """
+    examples = read_examples(task, features / "test.parquet")
+    scores = file_scores(onnx, examples.features).astype(np.float64)
+    return _passed(task, judge(task, examples, scores), out)
+
+
+def _passed(task: Task, evaluation: Evaluation, out: Path) -> Evaluation:
     write_atomic(out / REPORT, to_json(evaluation))
     objective = evaluation.metrics[0]
     if objective.overall.value < task.objective.floor:
@@ -104,6 +127,8 @@ def judge(task: Task, examples: Examples, scores: npt.NDArray[np.float64]) -> Ev
         floor=task.objective.floor,
         requests=examples.requests,
         households=int(np.unique(examples.household).size),
+        start=examples.start,
+        end=examples.end,
         left_out=left_out,
     )
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 
 from davy.compression.choose import choose
-from davy.compression.compress import compress, read_candidates
+from davy.compression.compress import compress
+from davy.compression.report import read_candidates
 from davy.core.errors import InvalidInputError, NotFoundError
 
 
 def test_the_step_writes_every_candidate_and_its_evidence(compressed, make_task):
     task = make_task()
-    candidates = read_candidates(compressed / "candidates.json")
+    candidates = read_candidates(compressed)
     assert [item.name for item in candidates] == ["fp32", "int8", "pruned", "pruned_int8"]
     assert sorted(path.name for path in compressed.iterdir()) == [
         "candidates.json", "fp32.onnx", "int8.onnx", "pruned.onnx", "pruned_int8.onnx",
@@ -29,14 +30,14 @@ def test_a_missing_model_or_report_is_named(features, make_task, tmp_path):
         compress(make_task(), features, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(NotFoundError):
-        read_candidates(tmp_path / "candidates.json")
+        read_candidates(tmp_path)
 
 
 def test_a_broken_report_is_named(tmp_path):
     path = tmp_path / "candidates.json"
     path.write_text("{}")
     with pytest.raises(InvalidInputError, match="not a list of candidates"):
-        read_candidates(path)
+        read_candidates(tmp_path)
     path.write_text('[{"name": "fp32"}]')
     with pytest.raises(InvalidInputError, match="candidate 1: bytes: Field required"):
-        read_candidates(path)
+        read_candidates(tmp_path)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from davy.core.errors import InvalidInputError, NotFoundError
-from davy.kubeflow.findings import read_candidates, read_findings
+from davy.core.errors import InvalidInputError
+from davy.kubeflow.findings import read_findings
 from davy.packaging.contract import Calibration, Compression
 
 INTERVAL = {"value": 0.2, "lower": 0.1, "upper": 0.3, "n": 50}
@@ -22,7 +23,12 @@ REPORTS: dict[str, Any] = {
         "libraries": {"torch": "2"},
         "epochs": [],
     },
-    "evaluation": {"metrics": [METRIC], "baselines": {"popularity": METRIC}},
+    "evaluation": {
+        "metrics": [METRIC],
+        "baselines": {"popularity": METRIC},
+        "start": "2017-03-01T00:00:00Z",
+        "end": "2017-03-28T00:00:00Z",
+    },
 }
 
 
@@ -50,6 +56,7 @@ def test_findings_come_from_three_reports(tmp_path: Path) -> None:
     assert (found.rows, found.seed, found.libraries) == (10, 7, {"torch": "2"})
     assert found.metrics[0].overall.value == 0.2
     assert list(found.baselines) == ["popularity"]
+    assert found.measured.end == datetime(2017, 3, 28, tzinfo=UTC)
     assert found.compression is compression
 
 
@@ -63,17 +70,3 @@ def test_a_missing_field_is_named_with_its_file(tmp_path: Path, report: str, fie
     compression, calibration = parts()
     with pytest.raises(InvalidInputError, match=rf"{report}\.json: {field}"):
         read_findings(**write(tmp_path, less), compression=compression, calibration=calibration)
-
-
-def test_candidates_are_a_list(tmp_path: Path) -> None:
-    path = tmp_path / "candidates.json"
-    with pytest.raises(NotFoundError, match="no such file"):
-        read_candidates(path)
-    path.write_text("{}")
-    with pytest.raises(InvalidInputError, match="not a list"):
-        read_candidates(path)
-    path.write_text('[{"name": "fp32"}]')
-    with pytest.raises(InvalidInputError, match="candidate 1: bytes"):
-        read_candidates(path)
-    path.write_text("[]")
-    assert read_candidates(path) == []

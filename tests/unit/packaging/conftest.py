@@ -15,6 +15,7 @@ from davy.packaging.contract import (
     Interval,
     Lineage,
     Metric,
+    Period,
     Privacy,
     Range,
     RolloutDefaults,
@@ -107,6 +108,9 @@ def draft() -> Contract:
         privacy=Privacy(pseudonymised=["household_id"]),
         lineage=Lineage(parent="2026.03.01-0a1b2c3d"),
         segments=["shopper"],
+        measured=Period(
+            start=datetime(2017, 11, 5, tzinfo=UTC), end=datetime(2017, 12, 2, tzinfo=UTC)
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from davy.data.task import Indicator, Rollout, Task, load_task
 from davy.packaging.assemble import Findings, assemble
-from davy.packaging.contract import Contract, IndicatorName, Range
+from davy.packaging.contract import Contract, IndicatorName, Period, Range
 from davy.rollout.spec import Candidate, RolloutSpec, Step
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -31,6 +31,9 @@ def found(draft: Contract) -> Findings:
         libraries={"torch": "2.5.1"},
         metrics=draft.metrics,
         baselines=draft.baselines,
+        measured=Period(
+            start=datetime(2017, 3, 1, tzinfo=UTC), end=datetime(2017, 3, 28, tzinfo=UTC)
+        ),
         compression=draft.compression,
         calibration=draft.calibration,
     )
@@ -74,6 +77,7 @@ def test_findings_and_lineage_reach_their_fields(task: Task, found: Findings) ->
     assert contract.training.code_version == "0.1.0+x"
     assert contract.metrics == list(found.metrics)
     assert contract.baselines == found.baselines
+    assert contract.measured == found.measured
     assert contract.compression == found.compression
     assert contract.calibration == found.calibration
     assert contract.privacy.pseudonymised == ["household_id"]

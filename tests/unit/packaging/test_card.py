@@ -107,6 +107,16 @@ def test_limits_are_drawn_from_the_evidence(draft: Contract) -> None:
     assert "ε = 3, δ = 1e-06" in text
 
 
+def test_the_card_says_when_it_was_measured(draft: Contract) -> None:
+    text = render_text(draft).replace("\\", "")
+    assert (
+        "learnt from 2017-04-02 to 2017-10-07 and was measured on 2017-11-05 to 2017-12-02" in text
+    )
+    assert "later time" not in text
+    older = render_text(draft.model_copy(update={"measured": None}))
+    assert "the time that it was measured on is not recorded" in older
+
+
 def test_nothing_in_a_contract_becomes_a_tag(draft: Contract) -> None:
     def nasty(value: object) -> object:
         if isinstance(value, dict):

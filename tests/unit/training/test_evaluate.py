@@ -5,7 +5,7 @@ import pytest
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import read_model
-from davy.training.evaluate import Evaluation, evaluate, judge
+from davy.training.evaluate import Evaluation, evaluate, evaluate_file, judge
 from davy.training.examples import read_examples
 
 
@@ -23,6 +23,8 @@ def test_the_model_stands_beside_its_baselines_with_intervals(
     assert evaluation.lifts["popularity"].lower > 0
     assert metric.overall.n == evaluation.requests == 300
     assert evaluation.households == 60
+    test = read_examples(make_task(), features / "test.parquet")
+    assert (evaluation.start, evaluation.end) == (test.start, test.end)
     assert set(metric.segments) == {"shopper=often", "shopper=seldom"}
     assert sum(segment.n for segment in metric.segments.values()) == 300
     assert read_model(tmp_path / "evaluation.json", Evaluation) == evaluation
@@ -47,3 +49,13 @@ def test_below_the_floor_nothing_goes_on_but_the_report_stays(
     with pytest.raises(InvalidInputError, match=message):
         evaluate(make_task("objective.floor=0.99"), features, trained, tmp_path)
     assert read_model(tmp_path / "evaluation.json", Evaluation).floor == 0.99
+
+
+def test_a_file_is_measured_by_its_own_scores(price_model, features, make_task, tmp_path):
+    task = make_task("objective.floor=0")
+    found = evaluate_file(task, features, price_model, tmp_path)
+    test = read_examples(task, features / "test.parquet")
+    assert found == judge(task, test, test.features["price"].astype(float))
+    assert read_model(tmp_path / "evaluation.json", Evaluation) == found
+    with pytest.raises(InvalidInputError, match=r"below the floor 0\.99"):
+        evaluate_file(make_task("objective.floor=0.99"), features, price_model, tmp_path)
