@@ -19,13 +19,13 @@ from pydantic.alias_generators import to_camel
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, parse_model, read_document
+from davy.data.gate import Allowance, IndicatorName, Ratio
 from davy.packaging.contract import GateDefault
 from davy.rollout.verdict import Criterion
 
 API_VERSION = "davylamp.dev/v1alpha1"
 KIND = "ModelRollout"
 
-IndicatorName = Literal["errors", "slow", "rejected"]
 VetoName = Literal["drift", "signature", "compression"]
 
 _DURATION = re.compile(r"^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$")
@@ -71,8 +71,8 @@ class Indicator(_Spec):
     """
 
     name: IndicatorName
-    ratio: float = Field(default=1.5, ge=1, lt=100)
-    allowance: float = Field(default=0.0, ge=0, lt=1)
+    ratio: Ratio = 1.5
+    allowance: Allowance = 0.0
     share: float = Field(default=1.0, gt=0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import parse_model
+from davy.data.gate import IndicatorName
 from davy.packaging.contract import GateDefault
 from davy.rollout.spec import RolloutSpec, duration_text, parse_duration, read_rollout
 
@@ -126,6 +127,13 @@ def test_indicators_come_from_the_package_when_the_spec_names_none() -> None:
     assert [item.name for item in filled.criteria()] == ["slow"]
     own = RolloutSpec.model_validate(document(analysis={"indicators": [{"name": "errors"}]}))
     assert own.with_indicators([GateDefault(name="slow", ratio=1.2, allowance=0.02)]) == own
+
+
+@pytest.mark.parametrize("name", get_args(IndicatorName))
+def test_every_indicator_that_a_task_may_ask_for_is_known(name: str) -> None:
+    asked = [GateDefault(name=name, ratio=1.2, allowance=0.02)]
+    filled = RolloutSpec.model_validate(document()).with_indicators(asked)
+    assert [item.name for item in filled.criteria()] == [name]
 
 
 def test_no_indicator_anywhere_is_an_error() -> None:
