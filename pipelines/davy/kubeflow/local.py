@@ -47,6 +47,9 @@ def main(request: Path) -> None:
         enable_caching=fields["cache"] is not None,
         cache_root=fields["cache"],
     )
+    # Here the cache folder's name stands for the tables (`davy.kubeflow.run.cache_name`).
+    tasks = train_and_package.pipeline_spec.root.dag.tasks
+    tasks["prepare-data"].caching_options.enable_cache = True
     run = train_and_package(**fields["arguments"])
     write_atomic(Path(fields["result"]), json.dumps({"package": run.output}) + "\n")
 

@@ -38,6 +38,8 @@ def train_and_package(
         Path of the PEM key that signs, where the last step runs; empty leaves it unsigned.
     """
     data = components.prepare_data(task_text=task_text, households=households)
+    # A server's cache key is the task's text, not the tables: they may change under one name.
+    data.set_caching_options(enable_caching=False)
     features = components.build_features(task_text=task_text, data=data.outputs["data"])
     model = components.train_model(task_text=task_text, features=features.outputs["features"])
     evaluation = components.evaluate_model(
