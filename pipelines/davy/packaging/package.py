@@ -159,11 +159,23 @@ def read_package(path: Path, *, public_key: Path | None = None) -> Package:
     NotFoundError
         There is no such folder, or it holds no manifest.
     IntegrityError
-        A file is missing, changed, or not in the manifest; the identity does not follow from
-        the files; or the signature does not hold. Names the file, what was expected and found.
+        A file is missing, changed, not in the manifest, or cannot be read; the identity does not
+        follow from the files; or the signature does not hold. Names the file, what was expected
+        and found.
     InvalidInputError
         All bytes are as written, but the contract does not fit this version's schema.
     """
+    try:
+        return _read(path, public_key)
+    except OSError as error:
+        raise IntegrityError(
+            f"cannot be read ({error.strerror})",
+            where=str(error.filename or path),
+            fix="Let this user read the whole package",
+        ) from None
+
+
+def _read(path: Path, public_key: Path | None) -> Package:
     if not path.is_dir():
         raise NotFoundError(
             "no such package", where=str(path), fix="Name the folder STORE/NAME/VERSION"
@@ -177,6 +189,9 @@ def read_package(path: Path, *, public_key: Path | None = None) -> Package:
     _check_names(path, manifest, found)
     for name in sorted(manifest.files):
         _compare(path / name, manifest.files[name].sha256, manifests.entry(found[name]).sha256)
+    # Before anything else of it is parsed: what is not its maker's may be made to do harm.
+    if public_key is not None:
+        verify_folder(path, public_key)
     contract = _read_contract(path)
     bare = {
         name: manifests.without_version(found[name].read_bytes(), contract.version)
@@ -189,8 +204,6 @@ def read_package(path: Path, *, public_key: Path | None = None) -> Package:
             f"names version '{contract.version}', but its content is '{expected}'",
             where=str(path / CONTRACT),
         )
-    if public_key is not None:
-        verify_folder(path, public_key)
     return Package(
         path=path,
         contract=contract,
@@ -349,6 +362,6 @@ def _read_contract(path: Path) -> Contract:
     where = str(path / CONTRACT)
     try:
         document = json.loads((path / CONTRACT).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"not JSON: {error}", where=where) from None
     return parse_model(document, Contract, where=where)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import pickle
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from davy.core.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from davy.packaging import manifest as manifests
 from davy.packaging import package as packages
 from davy.packaging.contract import Contract
 from davy.packaging.manifest import canonical
@@ -193,6 +197,37 @@ def test_another_package_under_the_old_signature_does_not_verify(
     shutil.copy(signed.path / "model.sig", forged.path)
     with pytest.raises(IntegrityError, match="signature does not hold"):
         read_package(forged.path, public_key=keys[1])
+
+
+def test_a_contract_is_not_parsed_before_its_signature_is_checked(
+    signed: Package, keys: tuple[Path, Path]
+) -> None:
+    path = signed.path / "contract.json"
+    path.write_bytes(b"[" * 100_000)
+    mended = json.loads((signed.path / "manifest.json").read_bytes())
+    mended["files"]["contract.json"] = manifests.entry(path).model_dump()
+    (signed.path / "manifest.json").write_bytes(canonical(mended))
+    with pytest.raises(InvalidInputError, match=r"contract\.json: not JSON"):
+        read_package(signed.path)
+    with pytest.raises(IntegrityError, match="signature does not hold"):
+        read_package(signed.path, public_key=keys[1])
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "contract.json"])
+def test_a_file_that_cannot_be_read_is_named(
+    signed: Package, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Modes do not stop the superuser, as which tests may run.
+    opened = io.open
+
+    def refuse(file: object, *args: Any, **kwargs: Any) -> Any:
+        if str(file) == str(signed.path / name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return opened(file, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", refuse)
+    with pytest.raises(IntegrityError, match=rf"{name}: cannot be read \(Permission denied\)"):
+        read_package(signed.path)
 
 
 def test_a_file_that_changes_after_verification_is_not_handed_out(signed: Package) -> None:
