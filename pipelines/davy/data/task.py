@@ -6,7 +6,6 @@ Not here: which features exist (`davy.features.registry` knows them), and any wo
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +15,7 @@ import yaml
 from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from davy.core.errors import InvalidInputError
-from davy.core.files import HandWritten, parse_model, read_document
+from davy.core.files import HandWritten, nearest, parse_model, read_document
 from davy.data.gate import Allowance, IndicatorName, Ratio
 
 SCHEMA_VERSION = "1"
@@ -330,7 +329,7 @@ def parse_task(text: str, overrides: Sequence[str] = ()) -> Task:
     """Read a task from its YAML text; overrides and errors as in `load_task`."""
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"cannot be parsed: {reason}", where="task text") from None
     return _to_task(document, overrides, where="task text")
@@ -363,7 +362,7 @@ def _overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise InvalidInputError("the value is not YAML", where=f"override '{override}'") from None
     changed: dict[str, Any] = _with(document, keys, value, override)
     return changed
@@ -377,9 +376,8 @@ def _with(node: Any, keys: Sequence[str], value: Any, override: str) -> Any:
     if isinstance(node, list):
         names = [str(item.get("name")) if isinstance(item, Mapping) else "" for item in node]
         if key not in names:
-            nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
             raise InvalidInputError(
-                f"no item named '{key}'" + (f"; did you mean '{nearest[0]}'?" if nearest else ""),
+                f"no item named '{key}'{nearest(key, names)}",
                 where=f"override '{override}'",
                 fix="An item of a list is addressed by its name",
             )

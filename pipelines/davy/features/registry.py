@@ -9,7 +9,6 @@ history does not hold what it needs, also a column there.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import ibis
 
 from davy.core.errors import InvalidInputError
+from davy.core.files import nearest
 from davy.data.task import Feature, Task
 
 Kind = Literal["number", "category"]
@@ -209,7 +209,7 @@ def check_names(
     """
     problems = [p for feature in task.features for p in _feature_problems(feature, definitions)]
     problems += [
-        f"unknown segment '{name}'{_nearest(name, segments)}"
+        f"unknown segment '{name}'{nearest(name, segments)}"
         for name in task.segments
         if name not in segments
     ]
@@ -222,7 +222,7 @@ def check_names(
 def _feature_problems(feature: Feature, definitions: Mapping[str, Definition]) -> list[str]:
     definition = definitions.get(feature.name)
     if definition is None:
-        return [f"unknown feature '{feature.name}'{_nearest(feature.name, definitions)}"]
+        return [f"unknown feature '{feature.name}'{nearest(feature.name, definitions)}"]
     problems = []
     if feature.type not in definition.kinds:
         kinds = " or ".join(sorted(definition.kinds))
@@ -232,16 +232,11 @@ def _feature_problems(feature: Feature, definitions: Mapping[str, Definition]) -
         units = ", ".join(str(unit) for unit in known) or "it has none"
         problems.append(
             f"feature '{feature.name}' is not in unit '{feature.unit}'"
-            f"{_nearest(feature.unit, known)} (units: {units})"
+            f"{nearest(feature.unit, known)} (units: {units})"
         )
     if feature.name == "department" and feature.range and feature.range.low != 0:
         problems.append("feature 'department' has codes from 0: its range must begin there")
     return problems
-
-
-def _nearest(name: str, known: Iterable[str | None]) -> str:
-    match = difflib.get_close_matches(name, [k for k in known if k], n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else ""
 
 
 def feature_column(feature: Feature, definition: Definition, signals: Any) -> Any:

@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ def read_document(path: Path) -> Any:
         raise InvalidInputError(f"cannot be read ({error.strerror})", where=str(path)) from None
     try:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"cannot be parsed: {reason}", where=str(path)) from None
 
@@ -88,11 +88,23 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         place = ".".join(str(part) for part in item["loc"]) or "the document"
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-            yield f"unknown field '{place}'{hint}"
+            yield f"unknown field '{place}'{nearest(name, known)}"
         else:
             yield f"{place}: {item['msg']}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return words that point from a misspelt name to the one it resembles, if there is one.
+
+    Examples
+    --------
+    >>> nearest("epoch", ["epochs", "seed"])
+    "; did you mean 'epochs'?"
+    >>> nearest("colour", ["epochs", "seed"])
+    ''
+    """
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match and match[0] != name else ""
 
 
 def _field_names(model: type[BaseModel]) -> set[str]:

@@ -10,7 +10,6 @@ in the table ``[predictor]`` of the TOML file that ``DAVY_CONFIG`` names.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic_settings import (
 )
 
 from davy.core.errors import ConfigurationError
+from davy.core.files import nearest
 
 CONFIG_VARIABLE = "DAVY_CONFIG"
 
@@ -66,7 +66,7 @@ class DavySettings(BaseSettings):
             for item in error.errors(include_url=False):
                 name = ".".join(str(p) for p in item["loc"])
                 if item["type"] == "extra_forbidden":
-                    hint = _nearest(name, cls.model_fields)
+                    hint = nearest(name, cls.model_fields)
                     parts.append(f"unknown key '{name}' in table [{cls.section}]{hint}")
                 else:
                     variable = f"{cls.model_config.get('env_prefix', '')}{name}".upper()
@@ -74,11 +74,6 @@ class DavySettings(BaseSettings):
             raise ConfigurationError(
                 "; ".join(parts), where="settings", fix="services/SETTINGS.md lists them all"
             ) from None
-
-
-def _nearest(name: str, known: Any) -> str:
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{match[0]}'?)" if match and match[0] != name else ""
 
 
 def _reject_unknown_variables(cls: type[DavySettings]) -> None:
@@ -89,7 +84,7 @@ def _reject_unknown_variables(cls: type[DavySettings]) -> None:
         name = variable[len(prefix) :].lower()
         if variable.startswith(prefix) and name not in cls.model_fields:
             raise ConfigurationError(
-                f"unknown setting {variable}{_nearest(name, cls.model_fields)}",
+                f"unknown setting {variable}{nearest(name, cls.model_fields)}",
                 where="environment",
                 fix="services/SETTINGS.md lists them all",
             )

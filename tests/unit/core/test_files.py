@@ -5,7 +5,7 @@ import pytest
 from pydantic import Field
 
 from davy.core.errors import InvalidInputError, NotFoundError
-from davy.core.files import HandWritten, MachineWritten, read_model, to_json, write_atomic
+from davy.core.files import HandWritten, MachineWritten, nearest, read_model, to_json, write_atomic
 
 
 class Inner(HandWritten):
@@ -36,7 +36,12 @@ def test_misspelt_field_names_itself_and_its_nearest_match(tmp_path: Path):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"name: [", b"\xff\xfe\x00", b"- 1\n", b""])
+def test_a_hint_is_given_only_where_there_is_one():
+    assert nearest("epoch", ["seed", "epochs"]) == "; did you mean 'epochs'?"
+    assert nearest("colour", ["seed", "epochs"]) == nearest("seed", ["seed"]) == ""
+
+
+@pytest.mark.parametrize("content", [b"name: [", b"\xff\xfe\x00", b"- 1\n", b"", b"[" * 5000])
 def test_what_cannot_be_read_is_one_error(tmp_path: Path, content: bytes):
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
