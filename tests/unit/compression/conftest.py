@@ -6,32 +6,14 @@ from pathlib import Path
 import pytest
 
 _spec = importlib.util.spec_from_file_location(
-    "synthetic_features", Path(__file__).parents[1] / "training" / "synthetic_features.py"
+    "training_conftest", Path(__file__).parents[1] / "training" / "conftest.py"
 )
-synthetic = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(synthetic)
+_training = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_training)
 
-
-@pytest.fixture(scope="session")
-def features(tmp_path_factory):
-    """A folder of synthetic feature files, the same for every test of a process."""
-    return synthetic.write_features(tmp_path_factory.mktemp("features"))
-
-
-@pytest.fixture(scope="session")
-def make_task():
-    """The synthetic task, with overrides."""
-    return synthetic.synthetic_task
-
-
-@pytest.fixture(scope="session")
-def trained(features, make_task, tmp_path_factory):
-    """A folder with the trained synthetic model."""
-    from davy.training.train import train
-
-    out = tmp_path_factory.mktemp("model")
-    train(make_task(), features, out)
-    return out
+features = _training.features
+make_task = _training.make_task
+trained = _training.trained
 
 
 @pytest.fixture(scope="session")
