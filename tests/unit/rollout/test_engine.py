@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from rollout_cluster import CrashedHereError, StandInCluster
 
 from davy.core.clock import ManualClock
 from davy.core.errors import ConflictError, UnavailableError
@@ -21,12 +19,7 @@ from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.memory import DryRunTraffic, MemoryJournal, StatedPackages
 from davy.rollout.counters import (
     METRICS_UNAVAILABLE,
-    MODEL_INFO,
-    REQUESTS,
     Arms,
-    Sample,
-    Series,
-    SeriesKey,
 )
 from davy.rollout.decide import PAUSED, Decision
 from davy.rollout.engine import Engine
@@ -40,81 +33,6 @@ from davy.rollout.vetoes import Veto
 START = datetime(2017, 1, 2, tzinfo=UTC)
 FACTS = GateFacts(0.1, (GateDefault(name="errors", ratio=1.5, allowance=0.01),))
 PACKAGES = StatedPackages(FACTS, (Veto("signature", active=False, message="verified"),))
-
-
-class CrashedHereError(Exception):
-    """The process ends at this point."""
-
-
-@dataclass
-class StandInCluster:
-    """Router, servers and Prometheus in one: counters follow the clock and the weights.
-
-    ``crash_at`` ends the process just before or just after the n-th side effect.
-    """
-
-    clock: ManualClock
-    canary_errors: float = 0.0
-    rate: float = 200.0
-    weight: int | None = None
-    asked: list[int] = field(default_factory=list)
-    crash_at: int = -1
-    effects: int = 0
-    silent: bool = False
-
-    def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(5)
-        self.history: dict[SeriesKey, list[Sample]] = {}
-        self.totals: dict[SeriesKey, int] = {}
-        self.until = self.clock.now().timestamp()
-
-    def effect(self) -> None:
-        self.effects += 1
-        if self.effects == self.crash_at:
-            raise CrashedHereError
-
-    def set_weight(self, arms: Arms, percent: int) -> None:
-        self.serve(arms)
-        self.effect()
-        self.weight = percent
-        self.asked.append(percent)
-        self.effect()
-
-    def read_weight(self, arms: Arms) -> int | None:
-        return self.weight
-
-    def not_ready(self, arms: Arms) -> tuple[str, ...]:
-        return ()
-
-    def serve(self, arms: Arms) -> None:
-        """Let traffic flow up to now, with a scrape each second."""
-        now = self.clock.now().timestamp()
-        while self.until + 1 <= now:
-            self.until += 1
-            n_canary = round(self.rate * (self.weight or 0) / 100)
-            bad = int(self.rng.binomial(n_canary, self.canary_errors))
-            for version, outcome, count in (
-                (arms.stable, "ok", round(self.rate) - n_canary),
-                (arms.canary, "ok", n_canary - bad),
-                (arms.canary, "server_error", bad),
-            ):
-                key = SeriesKey(REQUESTS, version, f"{version}:1", outcome)
-                self.totals[key] = self.totals.get(key, 0) + count
-                if self.totals[key]:
-                    self.history.setdefault(key, []).append(Sample(self.until, self.totals[key]))
-            for version in (arms.stable, arms.canary):
-                info = SeriesKey(MODEL_INFO, version, f"{version}:1")
-                self.history.setdefault(info, []).append(Sample(self.until, 1.0))
-
-    def series(self, arms: Arms, since: float | None) -> Sequence[Series]:
-        if self.silent:
-            raise UnavailableError("Prometheus does not answer", where="http://127.0.0.1:1")
-        self.serve(arms)
-        oldest = (since if since is not None else self.until) - 30
-        return [
-            Series(key, tuple(sample for sample in samples if sample.time >= oldest))
-            for key, samples in self.history.items()
-        ]
 
 
 class JournalThatMayCrash(FolderJournal):
