@@ -26,6 +26,7 @@ from davy.cli.demo.watch import DRIFT_ALERT, Alert, Watch
 from davy.core.clock import SystemClock
 from davy.core.errors import ConflictError
 from davy.packaging.contract import Interval
+from davy.packaging.package import MODEL as MODEL_FILE
 from davy.packaging.package import Package
 from davy.rollout.decide import Decision
 from davy.rollout.engine import RolloutMetrics
@@ -144,7 +145,7 @@ class Story:
         for variant, package in packages.items():
             contract = package.contract
             quality = contract.metrics[0]
-            size = package.manifest.files["model.onnx"].size
+            size = package.manifest.files[MODEL_FILE].size
             self._teller.say(
                 f"{variant:<10} {contract.version}: {quality.name} "
                 f"{interval_text(quality.overall)}, {contract.quantization}, {size:,} bytes"
