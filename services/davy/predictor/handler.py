@@ -10,32 +10,29 @@ Bare, because a web framework takes longer than the model does: see the measurem
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from typing import Any
 
 import orjson
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, DeadlineError, InvalidInputError
+from davy.core.errors import DavyError, InvalidInputError
 from davy.core.logging import get_logger
+from davy.predictor.inference import execute, failure, in_time, late, with_id
 from davy.predictor.metrics import Outcome
 from davy.predictor.payload import Exchange, Sink
 from davy.predictor.plane import DataPlane
 from davy.predictor.routes import Route, document, parse
-from davy.protocol.v2 import Encoded, InferRequest, decode_request, encode_response
+from davy.protocol.v2 import Encoded, decode_request, encode_response
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-MAX_ID_LENGTH = 256
 MAX_TIMEOUT_MS = 3_600_000
-# A hundred rows execute in 0.1 ms, about what handing them to a thread takes; from here on, others
-# would wait for milliseconds.
-INLINE_ROWS = 2000
+TIMEOUT_HEADER = "davy-timeout-ms"
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -150,22 +147,18 @@ class Handler:
             body = await self._body(receive, deadline)
             if body is None:
                 return "client_error", self._too_large()
-            request = _with_id(decode_request(body, headers.header_length))
+            request = with_id(decode_request(body, headers.header_length))
             request_id = request.id
-            self._in_time(deadline)
-            if _rows(request) <= INLINE_ROWS:
-                response = self._plane.infer(request)
-            else:
-                response = await asyncio.to_thread(self._plane.infer, request)
+            in_time(self._clock, deadline, TIMEOUT_HEADER)
+            response = await execute(self._plane, request)
             binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
             encoded = encode_response(response, binary=binary)
-            self._in_time(deadline)
-        except DavyError as error:
-            return self._failed(error, request_id)
+            in_time(self._clock, deadline, TIMEOUT_HEADER)
         except Disconnected:
             raise
         except Exception as error:
-            return self._broken(error, request_id)
+            failed = failure(error, request_id, self._plane, self._log)
+            return failed.outcome, _error(failed.error.http_status, str(failed.error))
         if self._sink.wants(request.id):
             self._sink.put(
                 Exchange(
@@ -208,48 +201,7 @@ class Handler:
             async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
                 return await _read(receive, self._max_body_bytes)
         except TimeoutError:
-            raise _late() from None
-
-    def _in_time(self, deadline: float | None) -> None:
-        if deadline is not None and self._clock.monotonic() > deadline:
-            raise _late()
-
-    def _failed(self, error: DavyError, request_id: str) -> tuple[Outcome, Answer]:
-        status = error.http_status
-        if isinstance(error, DeadlineError):
-            return "timeout", _error(status, str(error))
-        if status < 500:
-            return "client_error", _error(status, str(error))
-        return self._broken(error, request_id)
-
-    def _broken(self, error: Exception, request_id: str) -> tuple[Outcome, Answer]:
-        self._log.error(
-            "inference failed",
-            request_id=request_id,
-            model=self._plane.name,
-            version=self._plane.version,
-            error=str(error),
-            cause=str(error.__cause__ or ""),
-            exc_info=error if not isinstance(error, DavyError) else None,
-        )
-        what = str(error) if isinstance(error, DavyError) else "the request could not be answered"
-        return "server_error", _error(500, f"{what} (request {request_id or 'without id'})")
-
-
-def _late() -> DeadlineError:
-    return DeadlineError("the request was not answered in time", where="davy-timeout-ms")
-
-
-def _with_id(request: InferRequest) -> InferRequest:
-    if not request.id:
-        return replace(request, id=uuid.uuid4().hex)
-    if len(request.id) > MAX_ID_LENGTH:
-        raise InvalidInputError(f"is longer than {MAX_ID_LENGTH} characters", where="id")
-    return request
-
-
-def _rows(request: InferRequest) -> int:
-    return max((tensor.shape[0] for tensor in request.inputs if tensor.shape), default=1)
+            raise late(TIMEOUT_HEADER) from None
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from davy.core.clock import ManualClock
-from davy.predictor.handler import INLINE_ROWS, Handler
+from davy.predictor.handler import Handler
+from davy.predictor.inference import INLINE_ROWS
 from davy.predictor.model import Model
 from davy.predictor.payload import Exchange
 from davy.protocol.tensors import tensor
