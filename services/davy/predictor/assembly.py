@@ -13,6 +13,7 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
+from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
@@ -68,9 +69,9 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
             metrics=metrics,
             pseudonymiser=Pseudonymiser(settings.pseudonymise, key.encode()),
         )
+    plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics)
     handler = Handler(
-        DataPlane(model, InputPolicy(model.contract.inputs), metrics),
-        sink=log or NoSink(),
+        Models(Catalogue((Served(plane, log or NoSink(), settings.model_dir),))),
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -20,10 +20,10 @@ import orjson
 from davy.core.clock import Clock
 from davy.core.errors import DavyError, InvalidInputError
 from davy.core.logging import get_logger
+from davy.predictor.catalogue import Models, Served
 from davy.predictor.inference import execute, failure, in_time, late, with_id
 from davy.predictor.metrics import Outcome
-from davy.predictor.payload import Exchange, Sink
-from davy.predictor.plane import DataPlane
+from davy.predictor.payload import Exchange
 from davy.predictor.routes import Route, document, parse
 from davy.protocol.v2 import Encoded, decode_request, encode_response
 
@@ -45,6 +45,7 @@ class Answer:
 
     status: int
     encoded: Encoded
+    version: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -68,22 +69,18 @@ class Handler:
 
     Parameters
     ----------
-    plane : DataPlane
-        The model.
-    sink : Sink
-        Takes answered requests.
+    models : Models
+        What is served.
     clock : Clock
         Time of arrival, deadlines and durations.
     max_body_bytes : int
         Largest body of an inference request.
     """
 
-    def __init__(self, plane: DataPlane, *, sink: Sink, clock: Clock, max_body_bytes: int) -> None:
-        self._plane = plane
-        self._sink = sink
+    def __init__(self, models: Models, *, clock: Clock, max_body_bytes: int) -> None:
+        self._models = models
         self._clock = clock
         self._max_body_bytes = max_body_bytes
-        self._version = (b"davy-model-version", plane.version.encode())
         self._server_version = package_version("davylamp")
         self._log = get_logger("predictor")
         self.draining = False
@@ -98,9 +95,11 @@ class Handler:
         headers = [
             _JSON if answer.encoded.header_length is None else _BINARY,
             (b"content-length", str(len(answer.encoded.body)).encode()),
-            self._version,
             *answer.headers,
         ]
+        version = answer.version or self._only_version()
+        if version:
+            headers.append((b"davy-model-version", version.encode()))
         if answer.encoded.header_length is not None:
             length = str(answer.encoded.header_length).encode()
             headers.append((b"inference-header-content-length", length))
@@ -118,21 +117,27 @@ class Handler:
                 return _error(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
             if route.kind != "infer":
                 return self._get(route)
-            self._plane.find(route.model, route.version)
+            served = self._models.find(route.model, route.version)
         except DavyError as error:
             return _error(error.http_status, str(error))
-        outcome, answer = await self._infer(scope, receive, started)
-        self._plane.metrics.request(outcome, self._clock.monotonic() - started)
-        return answer
+        outcome, answer = await self._infer(served, scope, receive, started)
+        served.plane.metrics.request(outcome, self._clock.monotonic() - started)
+        return answer if answer.version else replace(answer, version=served.version)
+
+    def _only_version(self) -> str:
+        only = self._models.catalogue.only()
+        return only.version if only is not None else ""
 
     def _get(self, route: Route) -> Answer:
         ready = not self.draining
-        answer = document(route, self._plane, ready=ready, server_version=self._server_version)
+        catalogue = self._models.catalogue
+        answer = document(route, catalogue, ready=ready, server_version=self._server_version)
         status = 503 if route.kind in ("ready", "model_ready") and not ready else 200
-        return Answer(status, Encoded(orjson.dumps(answer), None))
+        version = catalogue.find(route.model, route.version).version if route.model else ""
+        return Answer(status, Encoded(orjson.dumps(answer), None), version)
 
     async def _infer(
-        self, scope: Scope, receive: Receive, started: float
+        self, served: Served, scope: Scope, receive: Receive, started: float
     ) -> tuple[Outcome, Answer]:
         """Return the outcome to count and the answer to give; never raises but `Disconnected`."""
         request_id = ""
@@ -150,22 +155,22 @@ class Handler:
             request = with_id(decode_request(body, headers.header_length))
             request_id = request.id
             in_time(self._clock, deadline, TIMEOUT_HEADER)
-            response = await execute(self._plane, request)
+            response = await execute(served.plane, request)
             binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
             encoded = encode_response(response, binary=binary)
             in_time(self._clock, deadline, TIMEOUT_HEADER)
         except Disconnected:
             raise
         except Exception as error:
-            failed = failure(error, request_id, self._plane, self._log)
+            failed = failure(error, request_id, served.plane, self._log)
             return failed.outcome, _error(failed.error.http_status, str(failed.error))
-        if self._sink.wants(request.id):
-            self._sink.put(
+        if served.sink.wants(request.id):
+            served.sink.put(
                 Exchange(
                     request.id, self._clock.now(), Encoded(body, headers.header_length), encoded
                 )
             )
-        return "ok", Answer(200, encoded)
+        return "ok", Answer(200, encoded, served.version)
 
     def _refuse(self, headers: InferHeaders) -> Answer | None:
         if headers.media_type not in _MEDIA_TYPES:
@@ -252,4 +257,4 @@ def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
 
 
 def _error(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers)
+    return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers=headers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from davy.core.errors import InvalidInputError, NotFoundError
+from davy.core.errors import InvalidInputError
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.validation import InputPolicy
@@ -31,26 +31,6 @@ class DataPlane:
     def version(self) -> str:
         """The package's version: the arm."""
         return self.model.contract.version
-
-    def find(self, name: str, version: str | None = None) -> Model:
-        """Return the model that a caller names.
-
-        Raises
-        ------
-        NotFoundError
-            It is not served here.
-        """
-        if name != self.name:
-            raise NotFoundError(
-                "no such model", where=f"model '{name}'", fix=f"This server has '{self.name}'"
-            )
-        if version is not None and version != self.version:
-            raise NotFoundError(
-                "no such version",
-                where=f"model '{name}' version '{version}'",
-                fix=f"This server has {self.version}",
-            )
-        return self.model
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Answer one request.

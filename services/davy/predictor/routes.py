@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from davy.core.errors import NotFoundError
 from davy.packaging.contract import TensorSpec
-from davy.predictor.plane import DataPlane
+from davy.predictor.catalogue import Catalogue
 
 Kind = Literal["server", "live", "ready", "model", "model_ready", "infer"]
 SERVER_NAME = "davy"
@@ -76,7 +76,9 @@ def parse(path: str) -> Route:
     )
 
 
-def document(route: Route, plane: DataPlane, *, ready: bool, server_version: str) -> dict[str, Any]:
+def document(
+    route: Route, catalogue: Catalogue, *, ready: bool, server_version: str
+) -> dict[str, Any]:
     """Return the JSON document that answers a GET.
 
     Raises
@@ -90,12 +92,13 @@ def document(route: Route, plane: DataPlane, *, ready: bool, server_version: str
         return {"live": True}
     if route.kind == "ready":
         return {"ready": ready}
-    contract = plane.find(route.model, route.version).contract
+    served = catalogue.find(route.model, route.version)
+    contract = served.plane.model.contract
     if route.kind == "model_ready":
         return {"name": contract.name, "ready": ready}
     return {
         "name": contract.name,
-        "versions": [contract.version],
+        "versions": list(catalogue.versions(contract.name)),
         "platform": "onnxruntime_onnx",
         "inputs": [_tensor(spec) for spec in contract.inputs],
         "outputs": [_tensor(spec) for spec in contract.outputs],

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from davy.core.clock import SystemClock
 from davy.packaging.package import Package
+from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
@@ -54,12 +55,15 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def make_handler(model: Model, registry: CollectorRegistry) -> Callable[..., Handler]:
+def make_handler(
+    package: Package, model: Model, registry: CollectorRegistry
+) -> Callable[..., Handler]:
     def make(sink: Sink | None = None, **options: Any) -> Handler:
         contract = model.contract
         metrics = PredictorMetrics(registry, contract, model.identity)
         plane = DataPlane(model, InputPolicy(contract.inputs), metrics)
         options = {"clock": SystemClock(), "max_body_bytes": 100_000, **options}
-        return Handler(plane, sink=sink or NoSink(), **options)
+        served = Served(plane, sink or NoSink(), package.path)
+        return Handler(Models(Catalogue((served,))), **options)
 
     return make
