@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
 from davy.predictor.catalogue import Catalogue, Models, Served
+from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
@@ -31,6 +32,7 @@ class Assembly:
     """A handler that is ready to answer, and the log that it tells."""
 
     handler: Handler
+    explainer: Explainer
     log: PayloadLog | None
 
     async def start(self) -> None:
@@ -40,6 +42,7 @@ class Assembly:
 
     async def close(self) -> None:
         """End what runs beside the requests."""
+        self.explainer.close()
         if self.log is not None:
             await self.log.close()
 
@@ -70,12 +73,17 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
             pseudonymiser=Pseudonymiser(settings.pseudonymise, key.encode()),
         )
     plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics)
+    explainer = Explainer(
+        ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
+        clock,
+    )
     handler = Handler(
         Models(Catalogue((Served(plane, log or NoSink(), settings.model_dir),))),
+        explainer,
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
     )
-    return Assembly(handler, log)
+    return Assembly(handler, explainer, log)
 
 
 def drain_on_terminate(handler: Handler, seconds: float) -> None:

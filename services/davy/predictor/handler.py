@@ -20,7 +20,9 @@ import orjson
 from davy.core.clock import Clock
 from davy.core.errors import DavyError, InvalidInputError
 from davy.core.logging import get_logger
+from davy.predictor.card import card
 from davy.predictor.catalogue import Models, Served
+from davy.predictor.explain import Explainer
 from davy.predictor.inference import execute, failure, in_time, late, with_id
 from davy.predictor.metrics import Outcome
 from davy.predictor.payload import Exchange
@@ -47,6 +49,7 @@ class Answer:
     encoded: Encoded
     version: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    media_type: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,19 @@ class Handler:
     ----------
     models : Models
         What is served.
+    explainer : Explainer
+        Explains scores.
     clock : Clock
         Time of arrival, deadlines and durations.
     max_body_bytes : int
         Largest body of an inference request.
     """
 
-    def __init__(self, models: Models, *, clock: Clock, max_body_bytes: int) -> None:
+    def __init__(
+        self, models: Models, explainer: Explainer, *, clock: Clock, max_body_bytes: int
+    ) -> None:
         self._models = models
+        self._explainer = explainer
         self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._server_version = package_version("davylamp")
@@ -93,7 +101,7 @@ class Handler:
             return
         body = b"" if scope["method"] == "HEAD" else answer.encoded.body
         headers = [
-            _JSON if answer.encoded.header_length is None else _BINARY,
+            answer.media_type or (_JSON if answer.encoded.header_length is None else _BINARY),
             (b"content-length", str(len(answer.encoded.body)).encode()),
             *answer.headers,
         ]
@@ -115,13 +123,18 @@ class Handler:
             if scope["method"] not in route.methods:
                 allow = ", ".join(route.methods)
                 return _error(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
-            if route.kind != "infer":
+            if route.kind == "card":
+                return await self._card(route, _accept(scope["headers"]))
+            if route.kind not in ("infer", "explain"):
                 return self._get(route)
             served = self._models.find(route.model, route.version)
         except DavyError as error:
             return _error(error.http_status, str(error))
-        outcome, answer = await self._infer(served, scope, receive, started)
-        served.plane.metrics.request(outcome, self._clock.monotonic() - started)
+        explain = route.kind == "explain"
+        outcome, answer = await self._infer(served, scope, receive, started, explain=explain)
+        # The gate judges by these: an explanation is slow by its nature.
+        if not explain:
+            served.plane.metrics.request(outcome, self._clock.monotonic() - started)
         return answer if answer.version else replace(answer, version=served.version)
 
     def _only_version(self) -> str:
@@ -136,8 +149,15 @@ class Handler:
         version = catalogue.find(route.model, route.version).version if route.model else ""
         return Answer(status, Encoded(orjson.dumps(answer), None), version)
 
+    async def _card(self, route: Route, accept: str) -> Answer:
+        served = self._models.find(route.model, route.version)
+        found = await card(served.plane.model.package, accept)
+        media_type, *headers = found.headers
+        encoded = Encoded(found.body, None)
+        return Answer(200, encoded, served.version, tuple(headers), media_type=media_type)
+
     async def _infer(
-        self, served: Served, scope: Scope, receive: Receive, started: float
+        self, served: Served, scope: Scope, receive: Receive, started: float, *, explain: bool
     ) -> tuple[Outcome, Answer]:
         """Return the outcome to count and the answer to give; never raises but `Disconnected`."""
         request_id = ""
@@ -155,7 +175,10 @@ class Handler:
             request = with_id(decode_request(body, headers.header_length))
             request_id = request.id
             in_time(self._clock, deadline, TIMEOUT_HEADER)
-            response = await execute(served.plane, request)
+            if explain:
+                response = await self._explainer.explain(served.plane, request, deadline)
+            else:
+                response = await execute(served.plane, request)
             binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
             encoded = encode_response(response, binary=binary)
             in_time(self._clock, deadline, TIMEOUT_HEADER)
@@ -164,7 +187,7 @@ class Handler:
         except Exception as error:
             failed = failure(error, request_id, served.plane, self._log)
             return failed.outcome, _error(failed.error.http_status, str(failed.error))
-        if served.sink.wants(request.id):
+        if not explain and served.sink.wants(request.id):
             served.sink.put(
                 Exchange(
                     request.id, self._clock.now(), Encoded(body, headers.header_length), encoded
@@ -245,6 +268,10 @@ def _headers(raw: list[tuple[bytes, bytes]]) -> InferHeaders:
         elif name == b"davy-timeout-ms":
             timeout = _integer(value, "davy-timeout-ms", MAX_TIMEOUT_MS) / 1000
     return InferHeaders(media_type, encoding, content_length, header_length, timeout)
+
+
+def _accept(raw: list[tuple[bytes, bytes]]) -> str:
+    return ",".join(value.decode("latin-1") for name, value in raw if name == b"accept")
 
 
 def _integer(value: bytes, name: str, limit: int = 10**15) -> int:

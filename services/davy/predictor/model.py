@@ -15,7 +15,7 @@ import numpy as np
 
 from davy.core.errors import IntegrityError, PermanentError
 from davy.packaging.contract import Contract, TensorSpec
-from davy.packaging.package import read_package
+from davy.packaging.package import Package, read_package
 from davy.protocol.tensors import DTYPES, Array, Tensor
 
 MODEL_FILE = "model.onnx"
@@ -42,9 +42,18 @@ _RUNTIME_TYPES = {
 class Model:
     """One verified package with its session; `run` may be called from any thread."""
 
-    contract: Contract
-    identity: str
+    package: Package
     session: Any
+
+    @property
+    def contract(self) -> Contract:
+        """What the model takes and gives."""
+        return self.package.contract
+
+    @property
+    def identity(self) -> str:
+        """The package's identity."""
+        return self.package.identity
 
     def run(self, feed: Mapping[str, Array], outputs: tuple[str, ...]) -> tuple[Tensor, ...]:
         """Execute the model.
@@ -94,7 +103,7 @@ def load_model(folder: Path, *, public_key: Path | None, threads: int) -> Model:
     session = _open(package.content(MODEL_FILE), threads, where=str(folder / MODEL_FILE))
     _compare(session.get_inputs(), package.contract.inputs, f"{folder}: input")
     _compare(session.get_outputs(), package.contract.outputs, f"{folder}: output")
-    model = Model(package.contract, package.identity, session)
+    model = Model(package, session)
     feed = {spec.name: _example(spec) for spec in package.contract.inputs}
     names = tuple(spec.name for spec in package.contract.outputs)
     for _ in range(WARM_UP_RUNS):

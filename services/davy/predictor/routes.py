@@ -13,7 +13,7 @@ from davy.core.errors import NotFoundError
 from davy.packaging.contract import TensorSpec
 from davy.predictor.catalogue import Catalogue
 
-Kind = Literal["server", "live", "ready", "model", "model_ready", "infer"]
+Kind = Literal["server", "live", "ready", "model", "model_ready", "card", "infer", "explain"]
 SERVER_NAME = "davy"
 EXTENSIONS = ("binary_tensor_data",)
 
@@ -29,7 +29,7 @@ class Route:
     @property
     def methods(self) -> tuple[str, ...]:
         """HTTP methods of this route."""
-        return ("POST",) if self.kind == "infer" else ("GET", "HEAD")
+        return ("POST",) if self.kind in ("infer", "explain") else ("GET", "HEAD")
 
 
 _SERVER: dict[tuple[str, ...], Route] = {
@@ -40,7 +40,9 @@ _SERVER: dict[tuple[str, ...], Route] = {
 _MODEL: dict[tuple[str, ...], Kind] = {
     (): "model",
     ("ready",): "model_ready",
+    ("card",): "card",
     ("infer",): "infer",
+    ("explain",): "explain",
 }
 
 

@@ -46,6 +46,18 @@ class PredictorSettings(DavySettings):
         "'connection: close', while readiness says no. Keep it above the time that a load "
         "balancer needs to notice.",
     )
+    explain_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=25,
+        description="Time for one explanation where the client sends no 'davy-timeout-ms'.",
+    )
+    explain_rows: int = Field(16, ge=1, description="Rows explained in one request at most.")
+    explain_samples: int = Field(
+        2000,
+        ge=4,
+        description="Orders of the features that one explanation samples at most, time allowing.",
+    )
     payload_url: str | None = Field(
         None,
         description="Where payload events are posted (the detector). Off when absent.",

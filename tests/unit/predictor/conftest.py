@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from davy.core.clock import SystemClock
 from davy.packaging.package import Package
 from davy.predictor.catalogue import Catalogue, Models, Served
+from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
@@ -64,6 +65,7 @@ def make_handler(
         plane = DataPlane(model, InputPolicy(contract.inputs), metrics)
         options = {"clock": SystemClock(), "max_body_bytes": 100_000, **options}
         served = Served(plane, sink or NoSink(), package.path)
-        return Handler(Models(Catalogue((served,))), **options)
+        explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=400), options["clock"])
+        return Handler(Models(Catalogue((served,))), explainer, **options)
 
     return make
