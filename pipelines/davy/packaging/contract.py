@@ -172,6 +172,9 @@ class Contract(MachineWritten):
 
     ``version`` is ``YYYY.MM.DD-`` and 8 hex digits of the sha256 over everything else in the
     package: see `davy.packaging.package.write`.
+
+    ``tolerance`` is how far an output of a row may move when the row is executed with others:
+    relative to its value, or absolute where that is below 1.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -192,3 +195,4 @@ class Contract(MachineWritten):
     privacy: Privacy
     lineage: Lineage
     segments: list[str] = Field(default_factory=list)
+    tolerance: float = Field(default=1e-5, ge=0)
