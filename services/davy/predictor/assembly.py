@@ -9,6 +9,7 @@ import asyncio
 import signal
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -26,6 +27,9 @@ from davy.predictor.threads import cpu_limit, threads
 from davy.predictor.validation import InputPolicy
 from davy.predictor.verify import check_columns
 
+if TYPE_CHECKING:
+    from davy.predictor.grpc_server import GrpcServer
+
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
@@ -34,14 +38,25 @@ class Assembly:
     handler: Handler
     explainer: Explainer
     log: PayloadLog | None
+    grpc: GrpcServer | None
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
         if self.log is not None:
             await self.log.start()
+        if self.grpc is not None:
+            await self.grpc.start()
+
+    def drain(self) -> None:
+        """Tell clients to go elsewhere; go on answering."""
+        self.handler.draining = True
+        if self.grpc is not None:
+            self.grpc.drain()
 
     async def close(self) -> None:
         """End what runs beside the requests."""
+        if self.grpc is not None:
+            await self.grpc.close()
         self.explainer.close()
         if self.log is not None:
             await self.log.close()
@@ -77,16 +92,29 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
         ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
         clock,
     )
-    handler = Handler(
-        Models(Catalogue((Served(plane, log or NoSink(), settings.model_dir),))),
-        explainer,
+    models = Models(Catalogue((Served(plane, log or NoSink(), settings.model_dir),)))
+    handler = Handler(models, explainer, clock=clock, max_body_bytes=settings.max_body_bytes)
+    return Assembly(handler, explainer, log, _grpc(settings, models, handler, clock))
+
+
+def _grpc(
+    settings: PredictorSettings, models: Models, handler: Handler, clock: Clock
+) -> GrpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    # Who does not use it pays nothing for it: 10 MB.
+    from davy.predictor.grpc_server import GrpcServer
+
+    return GrpcServer(
+        models,
         clock=clock,
-        max_body_bytes=settings.max_body_bytes,
+        address=f"{settings.grpc_host}:{settings.grpc_port}",
+        max_message_bytes=settings.max_body_bytes,
+        ready=lambda: not handler.draining,
     )
-    return Assembly(handler, explainer, log)
 
 
-def drain_on_terminate(handler: Handler, seconds: float) -> None:
+def drain_on_terminate(assembly: Assembly, seconds: float) -> None:
     """On SIGTERM, answer for `seconds` more before the server's own way of stopping begins.
 
     A load balancer learns from readiness that this server ends, and clients that hold a
@@ -99,10 +127,11 @@ def drain_on_terminate(handler: Handler, seconds: float) -> None:
     def begin(number: int, frame: FrameType | None) -> None:
         if not callable(stop):
             return
-        if handler.draining:
+        if assembly.handler.draining:
             stop(number, frame)
             return
-        handler.draining = True
+        assembly.handler.draining = True
+        loop.call_soon_threadsafe(assembly.drain)
         loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, None)
 
     if seconds > 0:

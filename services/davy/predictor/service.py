@@ -102,7 +102,7 @@ def make_service() -> Any:
             # BentoML's /metrics collects every registry of the process through its value files.
             self.assembly = assemble(settings, registry=CollectorRegistry(), clock=SystemClock())
             await self.assembly.start()
-            drain_on_terminate(self.assembly.handler, settings.drain_seconds)
+            drain_on_terminate(self.assembly, settings.drain_seconds)
             place.handler = self.assembly.handler
             # What is loaded stays: the collector need not visit it during requests.
             gc.collect()

@@ -36,7 +36,22 @@ class PredictorSettings(DavySettings):
         "container's CPU limit, one where there is no limit.",
     )
     max_body_bytes: int = Field(
-        16 * 1024 * 1024, ge=1, description="Largest request body; a larger one is answered 413."
+        16 * 1024 * 1024,
+        ge=1,
+        description="Largest request, HTTP or gRPC; a larger one is answered 413 or "
+        "RESOURCE_EXHAUSTED.",
+    )
+    grpc_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC, in the same process. Off "
+        "when absent. KServe's usual one is 8081; its container port is named h2c.",
+    )
+    grpc_host: str = Field(
+        "0.0.0.0",  # noqa: S104 (a container's port is reached from outside of it)
+        description="Address that gRPC listens on; IPv6 in brackets. The default is that of "
+        "'bentoml serve' for HTTP.",
     )
     drain_seconds: float = Field(
         1.0,
