@@ -19,6 +19,7 @@ from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
+from davy.predictor.openapi import Docs
 from davy.predictor.payload import NoSink, PayloadLog
 from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
@@ -37,6 +38,7 @@ class Assembly:
 
     handler: Handler
     explainer: Explainer
+    docs: Docs
     log: PayloadLog | None
     grpc: GrpcServer | None
 
@@ -94,7 +96,7 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     )
     models = Models(Catalogue((Served(plane, log or NoSink(), settings.model_dir),)))
     handler = Handler(models, explainer, clock=clock, max_body_bytes=settings.max_body_bytes)
-    return Assembly(handler, explainer, log, _grpc(settings, models, handler, clock))
+    return Assembly(handler, explainer, Docs(models), log, _grpc(settings, models, handler, clock))
 
 
 def _grpc(
