@@ -108,11 +108,11 @@ class Explainer:
         samples = _parameter(
             request, "samples", limits.samples, low=FEWEST_SAMPLES, high=limits.samples
         )
+        names = [*(PREFIX + spec.name for spec in plane.model.contract.inputs), BASE]
+        asked = _asked(request, names)
         if self._waiting >= MOST_WAITING:
             raise OverloadedError("other scores are being explained", where="explain")
-        begun = self._clock.monotonic()
-        end = begun + limits.seconds if deadline is None else deadline
-        budget = _Budget(self._clock, end, (1 - RESERVE) * (end - begun) + begun)
+        budget = _Budget(self._clock, deadline, limits.seconds)
         self._waiting += 1
         try:
             found = await asyncio.get_running_loop().run_in_executor(
@@ -126,7 +126,6 @@ class Explainer:
             for place, name in enumerate(found.features)
         ]
         tensors.append(tensor(BASE, found.base.astype(np.float32)))
-        asked = _asked(request, [item.name for item in tensors])
         parameters: dict[str, Any] = {
             "method": METHOD,
             "output": output,
@@ -148,11 +147,13 @@ class Explainer:
             return model.run(columns, (output,))[0].data
 
         # Who waited in vain is told before anything is read for it.
-        budget.more(0)
+        budget.begin()
+        held = self._background(model)
+        budget.begin()
         return attribute(
             score,
             rows,
-            self._background(model),
+            held,
             rng=np.random.default_rng(seed),
             more=budget.more,
             max_walks=samples,
@@ -169,25 +170,44 @@ class Explainer:
 
 
 class _Budget:
-    """Decides whether there is time for another round of samples."""
+    """Decides whether there is time for another round of samples.
 
-    def __init__(self, clock: Clock, end: float, stop: float) -> None:
+    Parameters
+    ----------
+    clock : Clock
+        What the time is.
+    deadline : float, optional
+        When the client needs its answer.
+    seconds : float
+        Time from `begin` on, where the client names no deadline.
+    """
+
+    def __init__(self, clock: Clock, deadline: float | None, seconds: float) -> None:
         self._clock = clock
-        self._end = end
-        self._stop = stop
-        self._last: float | None = None
+        self._deadline = deadline
+        self._seconds = seconds
+        self._stop = self._last = clock.monotonic()
+
+    def begin(self) -> None:
+        """Start to count.
+
+        Raises
+        ------
+        DeadlineError
+            The deadline is past.
+        """
+        now = self._clock.monotonic()
+        left = self._seconds if self._deadline is None else self._deadline - now
+        if left <= 0:
+            raise late("explain")
+        self._stop = now + (1 - RESERVE) * left
+        self._last = now
 
     def more(self, walks: int) -> bool:
-        """Tell whether a round that takes as long as the last one still fits."""
+        """Tell whether a round that takes as long as the last one still fits; the first does."""
         now = self._clock.monotonic()
-        if walks == 0:
-            if now > self._end:
-                raise late("explain")
-            self._last = now
-            return True
-        took = now - (self._last or now)
-        self._last = now
-        return now + took < self._stop
+        took, self._last = now - self._last, now
+        return walks == 0 or now + took < self._stop
 
 
 def _output(plane: DataPlane) -> str:
