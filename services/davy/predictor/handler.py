@@ -33,6 +33,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+MAX_MESSAGE_LENGTH = 1000
 MAX_TIMEOUT_MS = 3_600_000
 TIMEOUT_HEADER = "davy-timeout-ms"
 
@@ -98,7 +99,9 @@ class Handler:
         try:
             answer = await self._answer(scope, receive)
         except Disconnected:
-            return
+            # Nobody reads this. But BentoML's timeout waits for an answer, for half a minute, and
+            # the end of the process waits for that.
+            answer = _error(400, "the client went away")
         body = b"" if scope["method"] == "HEAD" else answer.encoded.body
         headers = [
             answer.media_type or (_JSON if answer.encoded.header_length is None else _BINARY),
@@ -284,4 +287,7 @@ def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
 
 
 def _error(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
+    # Names from a request can be as long as its body.
+    if len(message) > MAX_MESSAGE_LENGTH:
+        message = f"{message[:MAX_MESSAGE_LENGTH]}…"
     return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers=headers)
