@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
+from davy.predictor.admission import Limits
+from davy.predictor.batcher import Batcher
 from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.handler import Handler
@@ -23,6 +25,7 @@ from davy.predictor.openapi import Docs
 from davy.predictor.payload import NoSink, PayloadLog
 from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
+from davy.predictor.session import SessionSettings
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.threads import cpu_limit, threads
 from davy.predictor.validation import InputPolicy
@@ -75,7 +78,7 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     model = load_model(
         settings.model_dir,
         public_key=settings.public_key,
-        threads=threads(settings.threads, cpu_limit()),
+        settings=session_settings(settings),
     )
     check_columns(settings.pseudonymise, model.contract)
     metrics = PredictorMetrics(registry, model.contract, model.identity)
@@ -89,7 +92,8 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
             metrics=metrics,
             pseudonymiser=Pseudonymiser(settings.pseudonymise, key.encode()),
         )
-    plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics)
+    batcher = Batcher(limits(settings), clock)
+    plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics, batcher)
     explainer = Explainer(
         ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
         clock,
@@ -113,6 +117,28 @@ def _grpc(
         address=f"{settings.grpc_host}:{settings.grpc_port}",
         max_message_bytes=settings.max_body_bytes,
         ready=lambda: not handler.draining,
+    )
+
+
+def session_settings(settings: PredictorSettings) -> SessionSettings:
+    """Return how models are executed."""
+    return SessionSettings(
+        threads=threads(settings.threads, cpu_limit()),
+        arena=settings.arena,
+        optimisation=settings.graph_optimisation,
+        providers=settings.providers,
+        cache_dir=settings.cache_dir,
+    )
+
+
+def limits(settings: PredictorSettings) -> Limits:
+    """Return what may be executed together and what may wait."""
+    return Limits(
+        batch_rows=settings.batch_rows,
+        batch_wait_seconds=settings.batch_wait_seconds,
+        inline_seconds=settings.inline_seconds,
+        queue_rows=settings.queue_rows,
+        max_wait_seconds=settings.max_wait_seconds,
     )
 
 

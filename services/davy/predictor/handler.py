@@ -10,6 +10,7 @@ Bare, because a web framework takes longer than the model does: see the measurem
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
@@ -18,7 +19,7 @@ from typing import Any
 import orjson
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, InvalidInputError
+from davy.core.errors import DavyError, InvalidInputError, TemporaryError
 from davy.core.logging import get_logger
 from davy.predictor.card import card
 from davy.predictor.catalogue import Models, Served
@@ -169,6 +170,8 @@ class Handler:
             refused = self._refuse(headers)
             if refused is not None:
                 return "client_error", refused
+            # Before the body is read: what is shed must cost next to nothing.
+            served.plane.admit()
             deadline = None
             if headers.timeout_seconds is not None:
                 deadline = started + headers.timeout_seconds
@@ -181,7 +184,7 @@ class Handler:
             if explain:
                 response = await self._explainer.explain(served.plane, request, deadline)
             else:
-                response = await execute(served.plane, request)
+                response = await execute(served.plane, request, deadline)
             binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
             encoded = encode_response(response, binary=binary)
             in_time(self._clock, deadline, TIMEOUT_HEADER)
@@ -189,7 +192,7 @@ class Handler:
             raise
         except Exception as error:
             failed = failure(error, request_id, served.plane, self._log)
-            return failed.outcome, _error(failed.error.http_status, str(failed.error))
+            return failed.outcome, _refusal(failed.error)
         if not explain and served.sink.wants(request.id):
             served.sink.put(
                 Exchange(
@@ -284,6 +287,13 @@ def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
         if number <= limit:
             return number
     raise InvalidInputError(f"must be an integer from 0 to {limit}", where=name)
+
+
+def _refusal(error: DavyError) -> Answer:
+    if isinstance(error, TemporaryError) and error.http_status == 503:
+        after = (b"retry-after", str(math.ceil(error.delay)).encode())
+        return _error(error.http_status, str(error), after)
+    return _error(error.http_status, str(error))
 
 
 def _error(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:

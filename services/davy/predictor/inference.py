@@ -1,12 +1,11 @@
 """What every adapter does with an inference request around the data plane, HTTP and gRPC alike.
 
-Belongs here: the request's id, its deadline, where it is executed, what a failure counts as.
+Belongs here: the request's id, its deadline, what a failure counts as.
 Not here: how a request is read and an answer is written (the adapters).
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,9 +23,6 @@ from davy.predictor.plane import DataPlane
 from davy.protocol.v2 import InferRequest, InferResponse
 
 MAX_ID_LENGTH = 256
-# A hundred rows execute in 0.1 ms, about what handing them to a thread takes; from here on, others
-# would wait for milliseconds.
-INLINE_ROWS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +33,11 @@ class Failure:
     error: DavyError
 
 
-async def execute(plane: DataPlane, request: InferRequest) -> InferResponse:
-    """Answer a request where it delays others least."""
-    if _rows(request) <= INLINE_ROWS:
-        return plane.infer(request)
-    return await asyncio.to_thread(plane.infer, request)
+async def execute(
+    plane: DataPlane, request: InferRequest, deadline: float | None = None
+) -> InferResponse:
+    """Answer a request in its turn; `deadline` is a time of the monotonic clock."""
+    return await plane.answer(request, deadline)
 
 
 def with_id(request: InferRequest) -> InferRequest:
@@ -96,7 +92,3 @@ def failure(error: Exception, request_id: str, plane: DataPlane, log: Any) -> Fa
     # What an unforeseen error says may hold what is not for the client.
     what = str(error) if isinstance(error, DavyError) else "the request could not be answered"
     return Failure("server_error", PermanentError(f"{what} (request {request_id or 'without id'})"))
-
-
-def _rows(request: InferRequest) -> int:
-    return max((tensor.shape[0] for tensor in request.inputs if tensor.shape), default=1)

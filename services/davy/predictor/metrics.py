@@ -66,6 +66,13 @@ class PredictorMetrics:
             registry=registry,
             buckets=ROWS,
         ).labels(*labels)
+        self._queue = Histogram(
+            "davy_queue_seconds",
+            "Time from a request being read to its execution.",
+            names,
+            registry=registry,
+            buckets=SECONDS,
+        ).labels(*labels)
         predictions = Counter(
             "davy_predictions_total",
             "Scores given, by the upper bound of the bucket that they fall into.",
@@ -113,10 +120,17 @@ class PredictorMetrics:
         if outcome in TIMED:
             self._seconds.observe(seconds)
 
-    def executed(self, rows: int, score: Tensor | None) -> None:
-        """Count one execution: its rows, and its scores by bucket."""
+    def executed(self, rows: int) -> None:
+        """Count one execution, of one request or several."""
         self._rows.observe(rows)
-        if score is None or score.data.dtype.kind != "f":
+
+    def waited(self, seconds: float) -> None:
+        """Count how long one request waited for its execution."""
+        self._queue.observe(seconds)
+
+    def scored(self, score: Tensor) -> None:
+        """Count the scores of one answer by bucket."""
+        if score.data.dtype.kind != "f":
             return
         values = score.data.ravel()
         # The edges are sorted and NaN sorts after +Inf's bucket, which makes it the last one.

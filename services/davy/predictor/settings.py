@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from davy.core.settings import DavySettings
+from davy.predictor.session import CPU_PROVIDER, Optimisation
 
 
 class PredictorSettings(DavySettings):
@@ -34,6 +35,48 @@ class PredictorSettings(DavySettings):
         ge=1,
         description="Threads that execute one request. Default: the whole cores of the "
         "container's CPU limit, one where there is no limit.",
+    )
+    arena: bool = Field(True, description="The runtime keeps freed memory for the next execution.")
+    graph_optimisation: Optimisation = Field(
+        "all", description="How far the runtime rewrites the graph before it executes it."
+    )
+    cache_dir: Path | None = Field(
+        None,
+        description="Writable folder for optimised graphs, so that a large model opens faster the "
+        "next time. What lies there is executed: it must be this user's alone (mode 0700).",
+    )
+    providers: tuple[str, ...] = Field(
+        (CPU_PROVIDER,),
+        min_length=1,
+        description="ONNX Runtime execution providers as a JSON list, the preferred one first. "
+        "One that is not available is an error, not a silent way back to the CPU.",
+    )
+    batch_rows: int = Field(
+        256,
+        ge=1,
+        description="Rows of waiting requests that are executed together at most; a larger "
+        "request is executed alone.",
+    )
+    batch_wait_seconds: float = Field(
+        0.02,
+        gt=0,
+        description="How long requests that are executed together may take, by estimate: what "
+        "comes meanwhile waits that long. Nothing waits while nothing is executed.",
+    )
+    inline_seconds: float = Field(
+        0.002,
+        ge=0,
+        description="A request that is alone and takes no longer, by estimate, is executed in "
+        "the event loop instead of the worker thread.",
+    )
+    queue_rows: int = Field(
+        50_000, ge=1, description="Rows that wait at most; what comes then is answered 503."
+    )
+    max_wait_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="A request that would wait longer than this, by estimate, is answered 503 "
+        "with Retry-After at once.",
     )
     max_body_bytes: int = Field(
         16 * 1024 * 1024,

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from davy.core.clock import SystemClock
 from davy.packaging.package import Package
+from davy.predictor.admission import Limits
+from davy.predictor.batcher import Batcher
 from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.handler import Handler
@@ -47,7 +49,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 @pytest.fixture(scope="session")
 def model(package: Package) -> Model:
-    return load_model(package.path, public_key=None, threads=1)
+    return load_model(package.path, public_key=None)
 
 
 @pytest.fixture
@@ -62,8 +64,9 @@ def make_handler(
     def make(sink: Sink | None = None, **options: Any) -> Handler:
         contract = model.contract
         metrics = PredictorMetrics(registry, contract, model.identity)
-        plane = DataPlane(model, InputPolicy(contract.inputs), metrics)
         options = {"clock": SystemClock(), "max_body_bytes": 100_000, **options}
+        batcher = Batcher(Limits(), options["clock"])
+        plane = DataPlane(model, InputPolicy(contract.inputs), metrics, batcher)
         served = Served(plane, sink or NoSink(), package.path)
         explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=400), options["clock"])
         return Handler(Models(Catalogue((served,))), explainer, **options)

@@ -285,7 +285,7 @@ def test_a_reference_that_does_not_fit_is_named(
     package = packaged(tiny, tmp_path, columns)
     with pytest.raises(NotFoundError, match=message):
         background(package)
-    model = load_model(package.path, public_key=None, threads=1)
+    model = load_model(package.path, public_key=None)
     assert model.package.identity == package.identity
 
 

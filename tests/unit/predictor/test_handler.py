@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from davy.core.clock import ManualClock
 from davy.predictor.handler import Handler
-from davy.predictor.inference import INLINE_ROWS
 from davy.predictor.model import Model
 from davy.predictor.payload import Exchange
 from davy.protocol.tensors import tensor
@@ -98,10 +97,8 @@ def test_binary_in_and_binary_out(make_handler: Callable[..., Handler], tiny: Mo
     np.testing.assert_allclose(scores, tiny.expected_scores(columns), rtol=1e-6)
 
 
-def test_many_rows_are_executed_beside_the_loop(
-    make_handler: Callable[..., Handler], tiny: ModuleType
-) -> None:
-    columns = feed(INLINE_ROWS + 1)
+def test_many_rows_are_answered(make_handler: Callable[..., Handler], tiny: ModuleType) -> None:
+    columns = feed(3_000)
     encoded = body(columns, binary=True)
     headers = {"Inference-Header-Content-Length": str(encoded.header_length)}
     answer = call(make_handler(), content=encoded.body, headers=headers)

@@ -18,7 +18,7 @@ from davy.predictor.verify import check
 
 
 def load(path: Path, public_key: Path | None = None) -> Model:
-    return load_model(path, public_key=public_key, threads=1)
+    return load_model(path, public_key=public_key)
 
 
 def test_scores_are_those_of_the_formula(model: Model, tiny: ModuleType) -> None:
