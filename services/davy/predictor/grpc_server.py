@@ -214,10 +214,12 @@ class GrpcServer:
         message, served = await self._whose(data, context)
         request_id = ""
         try:
+            # Before the tensors are read: what is shed must cost little.
+            served.plane.admit()
             request = with_id(codec.decode_request(message))
             request_id = request.id
             in_time(self._clock, deadline, "deadline")
-            response = await execute(served.plane, request)
+            response = await execute(served.plane, request, deadline)
             raw = bool(message.raw_input_contents)
             answer: bytes = codec.encode_response(response, raw=raw).SerializeToString()
             in_time(self._clock, deadline, "deadline")
