@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,16 @@ from davy.predictor.admission import Limits
 from davy.predictor.batcher import Batcher
 from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.explain import Explainer, ExplainLimits
+from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
-from davy.predictor.model import load_model
+from davy.predictor.model import Model, load_model
 from davy.predictor.openapi import Docs
-from davy.predictor.payload import NoSink, PayloadLog
+from davy.predictor.payload import NoSink, PayloadLog, Sink
 from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
+from davy.predictor.repository import Repository
+from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.session import SessionSettings
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.threads import cpu_limit, threads
@@ -37,18 +41,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A handler that is ready to answer, and the log that it tells."""
+    """A handler that is ready to answer, and what runs beside it."""
 
     handler: Handler
     explainer: Explainer
     docs: Docs
-    log: PayloadLog | None
+    repository: Repository
+    reload_seconds: float
     grpc: GrpcServer | None
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
-        if self.log is not None:
-            await self.log.start()
+        await self.repository.start(self.reload_seconds)
         if self.grpc is not None:
             await self.grpc.start()
 
@@ -63,8 +67,7 @@ class Assembly:
         if self.grpc is not None:
             await self.grpc.close()
         self.explainer.close()
-        if self.log is not None:
-            await self.log.close()
+        await self.repository.close()
 
 
 def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock: Clock) -> Assembly:
@@ -75,32 +78,53 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     NotFoundError, IntegrityError, InvalidInputError, ConfigurationError
         The package cannot be served, or the settings do not fit it.
     """
-    model = load_model(
-        settings.model_dir,
-        public_key=settings.public_key,
-        settings=session_settings(settings),
-    )
-    check_columns(settings.pseudonymise, model.contract)
-    metrics = PredictorMetrics(registry, model.contract, model.identity)
-    key = settings.pseudonymise_key.get_secret_value() if settings.pseudonymise_key else ""
-    log = None
-    if settings.payload_url is not None:
-        log = PayloadLog(
-            settings,
-            service=settings.service_name or model.contract.name,
-            version=model.contract.version,
-            metrics=metrics,
-            pseudonymiser=Pseudonymiser(settings.pseudonymise, key.encode()),
-        )
-    batcher = Batcher(limits(settings), clock)
-    plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics, batcher)
+    models = Models(Catalogue(()))
+    repository = _repository(settings, models, MetricFamilies(registry), clock)
+    repository.open()
     explainer = Explainer(
         ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
         clock,
     )
-    models = Models(Catalogue((Served(plane, log or NoSink(), settings.model_dir),)))
-    handler = Handler(models, explainer, clock=clock, max_body_bytes=settings.max_body_bytes)
-    return Assembly(handler, explainer, Docs(models), log, _grpc(settings, models, handler, clock))
+    handler = Handler(
+        models,
+        explainer,
+        clock=clock,
+        max_body_bytes=settings.max_body_bytes,
+        repository=RepositoryApi(repository, models) if settings.repository_api else None,
+    )
+    grpc = _grpc(settings, models, handler, clock)
+    return Assembly(handler, explainer, Docs(models), repository, settings.reload_seconds, grpc)
+
+
+def _repository(
+    settings: PredictorSettings, models: Models, families: MetricFamilies, clock: Clock
+) -> Repository:
+    key = settings.pseudonymise_key.get_secret_value() if settings.pseudonymise_key else ""
+    pseudonymiser = Pseudonymiser(settings.pseudonymise, key.encode())
+    session = session_settings(settings)
+    # One for all models: their requests use the same cores.
+    batcher = Batcher(limits(settings), clock)
+
+    def load(path: Path) -> Model:
+        model = load_model(path, public_key=settings.public_key, settings=session)
+        check_columns(settings.pseudonymise, model.contract)
+        return model
+
+    def serve(model: Model, path: Path) -> Served:
+        metrics = PredictorMetrics(families, model.contract, model.identity)
+        sink: Sink = NoSink()
+        if settings.payload_url is not None:
+            sink = PayloadLog(
+                settings,
+                service=settings.service_name or model.contract.name,
+                version=model.contract.version,
+                metrics=metrics,
+                pseudonymiser=pseudonymiser,
+            )
+        policy = InputPolicy(model.contract.inputs)
+        return Served(DataPlane(model, policy, metrics, batcher), sink, path)
+
+    return Repository(models, settings.folders, load=load, serve=serve)
 
 
 def _grpc(

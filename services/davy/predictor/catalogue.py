@@ -15,7 +15,7 @@ from davy.predictor.payload import Sink
 from davy.predictor.plane import DataPlane
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Served:
     """One package as requests meet it: the model, who is told of its answers, its folder."""
 

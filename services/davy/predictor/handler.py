@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, InvalidInputError, TemporaryError
+from davy.core.errors import DavyError, InvalidInputError, NotFoundError, TemporaryError
 from davy.core.logging import get_logger
 from davy.predictor.card import card
 from davy.predictor.catalogue import Models, Served
@@ -27,6 +27,7 @@ from davy.predictor.explain import Explainer
 from davy.predictor.inference import execute, failure, in_time, late, with_id
 from davy.predictor.metrics import Outcome
 from davy.predictor.payload import Exchange
+from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.routes import Route, document, parse
 from davy.protocol.v2 import Encoded, decode_request, encode_response
 
@@ -82,11 +83,20 @@ class Handler:
         Time of arrival, deadlines and durations.
     max_body_bytes : int
         Largest body of an inference request.
+    repository : RepositoryApi, optional
+        Changes what is served; nobody can when absent.
     """
 
     def __init__(
-        self, models: Models, explainer: Explainer, *, clock: Clock, max_body_bytes: int
+        self,
+        models: Models,
+        explainer: Explainer,
+        *,
+        clock: Clock,
+        max_body_bytes: int,
+        repository: RepositoryApi | None = None,
     ) -> None:
+        self._repository = repository
         self._models = models
         self._explainer = explainer
         self._clock = clock
@@ -129,6 +139,8 @@ class Handler:
                 return _error(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
             if route.kind == "card":
                 return await self._card(route, _accept(scope["headers"]))
+            if route.kind in ("index", "load", "unload"):
+                return await self._change(route, receive)
             if route.kind not in ("infer", "explain"):
                 return self._get(route)
             served = self._models.find(route.model, route.version)
@@ -149,9 +161,30 @@ class Handler:
         ready = not self.draining
         catalogue = self._models.catalogue
         answer = document(route, catalogue, ready=ready, server_version=self._server_version)
+        if route.kind == "server" and self._repository is not None:
+            answer["extensions"].append("model_repository")
         status = 503 if route.kind in ("ready", "model_ready") and not ready else 200
         version = catalogue.find(route.model, route.version).version if route.model else ""
         return Answer(status, Encoded(orjson.dumps(answer), None), version)
+
+    async def _change(self, route: Route, receive: Receive) -> Answer:
+        if self._repository is None:
+            raise NotFoundError(
+                "what is served cannot be changed here",
+                where="/v2/repository",
+                fix="Set DAVY_PREDICTOR_REPOSITORY_API=true to allow it",
+            )
+        body = await _read(receive, self._max_body_bytes)
+        if body is None:
+            return self._too_large()
+        done: Any
+        if route.kind == "index":
+            done = self._repository.index()
+        elif route.kind == "load":
+            done = await self._repository.load(route.model, body)
+        else:
+            done = await self._repository.unload(route.model)
+        return Answer(200, Encoded(orjson.dumps(done), None))
 
     async def _card(self, route: Route, accept: str) -> Answer:
         served = self._models.find(route.model, route.version)

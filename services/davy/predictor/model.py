@@ -79,6 +79,11 @@ class Model:
         """The package's identity."""
         return self.package.identity
 
+    def describe(self) -> dict[str, Any]:
+        """Return how the model is executed, for the log and its metadata."""
+        apart = {"not_batched_because": self.apart} if self.apart else {}
+        return {**self.opened.describe(), "batched": self.together, **apart}
+
     def run(self, feed: Mapping[str, Array], outputs: tuple[str, ...]) -> tuple[Tensor, ...]:
         """Execute the model.
 
@@ -136,15 +141,11 @@ def load_model(
     apart = why_not_together(contract, model.run)
     if not apart:
         _warm_up(model, examples(contract, PROBE_ROWS), PROBE_ROWS)
+    model = replace(model, apart=apart)
     get_logger("predictor").info(
-        "model loaded",
-        model=contract.name,
-        version=contract.version,
-        batched=not apart,
-        why=apart,
-        **opened.describe(),
+        "model loaded", model=contract.name, version=contract.version, **model.describe()
     )
-    return replace(model, apart=apart)
+    return model
 
 
 def _warm_up(model: Model, feed: Mapping[str, Array], rows: int) -> None:

@@ -23,7 +23,23 @@ class PredictorSettings(DavySettings):
 
     model_dir: Path = Field(
         Path("/mnt/models"),
-        description="Folder of the model package; KServe puts it at the default.",
+        description="Folder of the model package, or of several (STORE/NAME/VERSION); KServe puts "
+        "it at the default.",
+    )
+    models: tuple[Path, ...] = Field(
+        (),
+        description="Folders of packages as a JSON list, instead of 'model_dir'. A request that "
+        "names no version gets the newest package of its model.",
+    )
+    repository_api: bool = Field(
+        False,
+        description="Answer /v2/repository/index and /v2/repository/models/NAME/load and /unload. "
+        "Whoever reaches the port then chooses what is served.",
+    )
+    reload_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How often the folders are looked at for new and changed packages; 0: never.",
     )
     public_key: Path | None = Field(
         None,
@@ -161,6 +177,11 @@ class PredictorSettings(DavySettings):
     pseudonymise_key: SecretStr | None = Field(
         None, description="Key of that HMAC; 16 characters at least. Required with 'pseudonymise'."
     )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where packages lie."""
+        return self.models or (self.model_dir,)
 
     @model_validator(mode="after")
     def _key_for_columns(self) -> PredictorSettings:

@@ -15,10 +15,11 @@ from davy.core.errors import ConfigurationError, ConflictError
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package, read_package
 from davy.predictor.settings import PredictorSettings
+from davy.predictor.sources import all_packages
 
 
-def check(settings: PredictorSettings) -> Package:
-    """Verify the package, and that the settings fit it.
+def check(settings: PredictorSettings) -> tuple[Package, ...]:
+    """Verify the packages, and that the settings fit them.
 
     Raises
     ------
@@ -29,9 +30,13 @@ def check(settings: PredictorSettings) -> Package:
     """
     if settings.grpc_port is not None:
         check_port(settings.grpc_host, settings.grpc_port)
-    package = read_package(settings.model_dir, public_key=settings.public_key)
-    check_columns(settings.pseudonymise, package.contract)
-    return package
+    packages = tuple(
+        read_package(path, public_key=settings.public_key)
+        for path in all_packages(settings.folders)
+    )
+    for package in packages:
+        check_columns(settings.pseudonymise, package.contract)
+    return packages
 
 
 def check_port(host: str, port: int) -> None:

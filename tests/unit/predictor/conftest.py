@@ -16,6 +16,7 @@ from davy.predictor.admission import Limits
 from davy.predictor.batcher import Batcher
 from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.explain import Explainer, ExplainLimits
+from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
@@ -63,7 +64,7 @@ def make_handler(
 ) -> Callable[..., Handler]:
     def make(sink: Sink | None = None, **options: Any) -> Handler:
         contract = model.contract
-        metrics = PredictorMetrics(registry, contract, model.identity)
+        metrics = PredictorMetrics(MetricFamilies(registry), contract, model.identity)
         options = {"clock": SystemClock(), "max_body_bytes": 100_000, **options}
         batcher = Batcher(Limits(), options["clock"])
         plane = DataPlane(model, InputPolicy(contract.inputs), metrics, batcher)

@@ -13,6 +13,7 @@ from davy.core.clock import Clock, ManualClock, SystemClock
 from davy.core.errors import DeadlineError, OverloadedError, PermanentError
 from davy.predictor.admission import Limits, Speed
 from davy.predictor.batcher import Batcher, Work, execute
+from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.protocol.tensors import Array, Tensor, tensor
@@ -52,7 +53,7 @@ class HeldModel:
 
 @pytest.fixture
 def metrics(model: Model, registry: CollectorRegistry) -> PredictorMetrics:
-    return PredictorMetrics(registry, model.contract, model.identity)
+    return PredictorMetrics(MetricFamilies(registry), model.contract, model.identity)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from davy.packaging.package import Package, write_package
 from davy.predictor.background import MOST_ROWS, background
 from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.explain import MOST_WAITING, Explainer, ExplainLimits
+from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
@@ -73,7 +74,7 @@ def found(answer: httpx.Response) -> tuple[dict[str, np.ndarray], InferResponse]
 @pytest.fixture
 def plane(model: Model, registry: CollectorRegistry) -> DataPlane:
     contract = model.contract
-    metrics = PredictorMetrics(registry, contract, model.identity)
+    metrics = PredictorMetrics(MetricFamilies(registry), contract, model.identity)
     return DataPlane(model, InputPolicy(contract.inputs), metrics)
 
 
@@ -235,7 +236,9 @@ def test_a_model_without_a_score_is_not_explained(
     fixed.identity = model.identity
     fixed.package = model.package
     plane = DataPlane(
-        fixed, InputPolicy(contract.inputs), PredictorMetrics(registry, contract, "0")
+        fixed,
+        InputPolicy(contract.inputs),
+        PredictorMetrics(MetricFamilies(registry), contract, "0"),
     )
     explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=4), SystemClock())
     handler = Handler(

@@ -26,6 +26,7 @@ from davy.core.errors import (
 from davy.packaging.package import Package
 from davy.predictor import grpc_server
 from davy.predictor.catalogue import Catalogue, Models, Served
+from davy.predictor.families import MetricFamilies
 from davy.predictor.grpc_server import SERVICE, GrpcServer, refusal
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
@@ -96,7 +97,7 @@ def run(
 ) -> Callable[[Scenario], None]:
     """Run a scenario with a server."""
     ready = [True]
-    metrics = PredictorMetrics(registry, model.contract, model.identity)
+    metrics = PredictorMetrics(MetricFamilies(registry), model.contract, model.identity)
     plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics)
     models = Models(Catalogue((Served(plane, sink, package.path),)))
 
