@@ -203,13 +203,21 @@ def test_the_status_of_every_error(error: DavyError, code: str, wait: str | None
     assert dict(told.metadata).get("retry-after") == wait
 
 
+@pytest.mark.parametrize("early", [True, False])
 def test_an_overloaded_server_says_when_to_come_back(
-    run: Any, model: Model, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    run: Any,
+    model: Model,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    early: bool,
 ) -> None:
-    async def overloaded_stand_in(*_: Any) -> Any:
+    def full_stand_in(*_: Any) -> Any:
         raise OverloadedError("too much waits", delay=0.25)
 
-    monkeypatch.setattr(grpc_server, "execute", overloaded_stand_in)
+    if early:
+        monkeypatch.setattr(DataPlane, "admit", full_stand_in)
+    else:
+        monkeypatch.setattr(grpc_server, "execute", full_stand_in)
 
     async def scenario(bench: Bench) -> None:
         error = await refused(bench.call("ModelInfer", question()))
