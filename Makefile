@@ -34,9 +34,10 @@ bench: setup ## Benchmarks; writes their tables into the READMEs
 	@test -n "$(FEATURES)" || { echo "error: run 'make demo' first: the drift benchmark needs its features"; exit 66; }
 	.venv/bin/python -m tests.benchmarks.bench_drift $(FEATURES)
 
-generate: setup ## Write the generated files: reference pages, schemas, compiled pipelines
+generate: setup ## Write the generated files: reference pages, schemas, gRPC messages, compiled pipelines
 	.venv/bin/python -m davy.cli.reference .
 	.venv/bin/python -m davy.packaging.schemas pipelines/schemas
+	.venv/bin/python -m davy.protocol.stubs services/davy/protocol
 	.venv/bin/davy pipeline compile
 
 lock: setup ## Resolve the locked sets again

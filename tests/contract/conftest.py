@@ -22,6 +22,7 @@ def _load(name: str) -> ModuleType:
 
 _tiny = _load("tiny_package")
 _server = _load("predictor_server")
+_load_client = _load("load_client")
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,8 @@ def tiny() -> ModuleType:
 @pytest.fixture(scope="session")
 def predictor() -> ModuleType:
     return _server
+
+
+@pytest.fixture(scope="session")
+def load_client() -> ModuleType:
+    return _load_client

@@ -187,6 +187,9 @@ class Contract(MachineWritten):
     ``version`` is ``YYYY.MM.DD-`` and 8 hex digits of the sha256 over everything else in the
     package: see `davy.packaging.package.write_package`. ``metrics`` are those of the packaged
     model itself, over what came in during ``measured``.
+
+    ``tolerance`` is how far an output of a row may move when the row is executed with others:
+    relative to its value, or absolute where that is below 1.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -208,6 +211,7 @@ class Contract(MachineWritten):
     lineage: Lineage
     segments: list[str] = Field(default_factory=list)
     measured: Period | None = None
+    tolerance: float = Field(default=1e-5, ge=0)
 
 
 def score_output(outputs: Sequence[TensorSpec]) -> str:

@@ -1,4 +1,4 @@
-"""``davy package``: make keys, look at a package, verify one.
+"""``davy package``: make keys, look at a package, verify one, build a Bento of it.
 
 Belongs here: options and what is printed. Not here: reading and verifying.
 """
@@ -62,3 +62,23 @@ def keys(
     private, public = generate_keys(folder)
     print(f"{private}  signs: keep it to yourself")
     print(f"{public}  verifies: give it to whoever serves")
+
+
+@app.command()
+def bento(
+    path: Folder,
+    tag: Annotated[
+        str, typer.Option("--tag", help="NAME:VERSION. Default: the package's own.")
+    ] = "",
+    requirements: Annotated[
+        Path | None,
+        typer.Option("--requirements", help="Locked set to install. Default: the checkout's."),
+    ] = None,
+    public_key: PublicKey = None,
+) -> None:
+    """Build a Bento of a package, for bentoml serve and bentoml containerize."""
+    from davy.packaging.bento import build_bento
+
+    built = build_bento(path, tag=tag, requirements=requirements, public_key=public_key)
+    print(built.tag)
+    print(built.path)

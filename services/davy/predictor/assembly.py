@@ -8,39 +8,66 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
+from davy.predictor.admission import Limits
+from davy.predictor.batcher import Batcher
+from davy.predictor.catalogue import Catalogue, Models, Served
+from davy.predictor.explain import Explainer, ExplainLimits
+from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
-from davy.predictor.model import load_model
-from davy.predictor.payload import NoSink, PayloadLog
+from davy.predictor.model import Model, load_model
+from davy.predictor.openapi import Docs
+from davy.predictor.payload import NoSink, PayloadLog, Sink
 from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
+from davy.predictor.repository import Repository
+from davy.predictor.repository_api import RepositoryApi
+from davy.predictor.session import SessionSettings
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.threads import cpu_limit, threads
 from davy.predictor.validation import InputPolicy
 from davy.predictor.verify import check_columns
 
+if TYPE_CHECKING:
+    from davy.predictor.grpc_server import GrpcServer
+
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A handler that is ready to answer, and the log that it tells."""
+    """A handler that is ready to answer, and what runs beside it."""
 
     handler: Handler
-    log: PayloadLog | None
+    explainer: Explainer
+    docs: Docs
+    repository: Repository
+    reload_seconds: float
+    grpc: GrpcServer | None
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
-        if self.log is not None:
-            await self.log.start()
+        await self.repository.start(self.reload_seconds)
+        if self.grpc is not None:
+            await self.grpc.start()
+
+    def drain(self) -> None:
+        """Tell clients to go elsewhere; go on answering."""
+        self.handler.draining = True
+        if self.grpc is not None:
+            self.grpc.drain()
 
     async def close(self) -> None:
         """End what runs beside the requests."""
-        if self.log is not None:
-            await self.log.close()
+        if self.grpc is not None:
+            await self.grpc.close()
+        self.explainer.close()
+        await self.repository.close()
 
 
 def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock: Clock) -> Assembly:
@@ -51,33 +78,95 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     NotFoundError, IntegrityError, InvalidInputError, ConfigurationError
         The package cannot be served, or the settings do not fit it.
     """
-    model = load_model(
-        settings.model_dir,
-        public_key=settings.public_key,
-        threads=threads(settings.threads, cpu_limit()),
+    models = Models(Catalogue(()))
+    repository = _repository(settings, models, MetricFamilies(registry), clock)
+    repository.open()
+    explainer = Explainer(
+        ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
+        clock,
     )
-    check_columns(settings.pseudonymise, model.contract)
-    metrics = PredictorMetrics(registry, model.contract, model.identity)
-    key = settings.pseudonymise_key.get_secret_value() if settings.pseudonymise_key else ""
-    log = None
-    if settings.payload_url is not None:
-        log = PayloadLog(
-            settings,
-            service=settings.service_name or model.contract.name,
-            version=model.contract.version,
-            metrics=metrics,
-            pseudonymiser=Pseudonymiser(settings.pseudonymise, key.encode()),
-        )
     handler = Handler(
-        DataPlane(model, InputPolicy(model.contract.inputs), metrics),
-        sink=log or NoSink(),
+        models,
+        explainer,
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
+        repository=RepositoryApi(repository, models) if settings.repository_api else None,
     )
-    return Assembly(handler, log)
+    grpc = _grpc(settings, models, handler, clock)
+    return Assembly(handler, explainer, Docs(models), repository, settings.reload_seconds, grpc)
 
 
-def drain_on_terminate(handler: Handler, seconds: float) -> None:
+def _repository(
+    settings: PredictorSettings, models: Models, families: MetricFamilies, clock: Clock
+) -> Repository:
+    key = settings.pseudonymise_key.get_secret_value() if settings.pseudonymise_key else ""
+    pseudonymiser = Pseudonymiser(settings.pseudonymise, key.encode())
+    session = session_settings(settings)
+    # One for all models: their requests use the same cores.
+    batcher = Batcher(limits(settings), clock)
+
+    def load(path: Path) -> Model:
+        model = load_model(path, public_key=settings.public_key, settings=session)
+        check_columns(settings.pseudonymise, model.contract)
+        return model
+
+    def serve(model: Model, path: Path) -> Served:
+        metrics = PredictorMetrics(families, model.contract, model.identity)
+        sink: Sink = NoSink()
+        if settings.payload_url is not None:
+            sink = PayloadLog(
+                settings,
+                service=settings.service_name or model.contract.name,
+                version=model.contract.version,
+                metrics=metrics,
+                pseudonymiser=pseudonymiser,
+            )
+        policy = InputPolicy(model.contract.inputs)
+        return Served(DataPlane(model, policy, metrics, batcher), sink, path)
+
+    return Repository(models, settings.folders, load=load, serve=serve)
+
+
+def _grpc(
+    settings: PredictorSettings, models: Models, handler: Handler, clock: Clock
+) -> GrpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    # Who does not use it pays nothing for it: 10 MB.
+    from davy.predictor.grpc_server import GrpcServer
+
+    return GrpcServer(
+        models,
+        clock=clock,
+        address=f"{settings.grpc_host}:{settings.grpc_port}",
+        max_message_bytes=settings.max_body_bytes,
+        ready=lambda: not handler.draining,
+    )
+
+
+def session_settings(settings: PredictorSettings) -> SessionSettings:
+    """Return how models are executed."""
+    return SessionSettings(
+        threads=threads(settings.threads, cpu_limit()),
+        arena=settings.arena,
+        optimisation=settings.graph_optimisation,
+        providers=settings.providers,
+        cache_dir=settings.cache_dir,
+    )
+
+
+def limits(settings: PredictorSettings) -> Limits:
+    """Return what may be executed together and what may wait."""
+    return Limits(
+        batch_rows=settings.batch_rows,
+        batch_wait_seconds=settings.batch_wait_seconds,
+        inline_seconds=settings.inline_seconds,
+        queue_rows=settings.queue_rows,
+        max_wait_seconds=settings.max_wait_seconds,
+    )
+
+
+def drain_on_terminate(assembly: Assembly, seconds: float) -> None:
     """On SIGTERM, answer for `seconds` more before the server's own way of stopping begins.
 
     A load balancer learns from readiness that this server ends, and clients that hold a
@@ -90,10 +179,11 @@ def drain_on_terminate(handler: Handler, seconds: float) -> None:
     def begin(number: int, frame: FrameType | None) -> None:
         if not callable(stop):
             return
-        if handler.draining:
+        if assembly.handler.draining:
             stop(number, frame)
             return
-        handler.draining = True
+        assembly.handler.draining = True
+        loop.call_soon_threadsafe(assembly.drain)
         loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, None)
 
     if seconds > 0:

@@ -10,7 +10,7 @@ Bare, because a web framework takes longer than the model does: see the measurem
 from __future__ import annotations
 
 import asyncio
-import uuid
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
@@ -19,23 +19,25 @@ from typing import Any
 import orjson
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, DeadlineError, InvalidInputError
+from davy.core.errors import DavyError, InvalidInputError, NotFoundError, TemporaryError
 from davy.core.logging import get_logger
+from davy.predictor.card import card
+from davy.predictor.catalogue import Models, Served
+from davy.predictor.explain import Explainer
+from davy.predictor.inference import execute, failure, in_time, late, with_id
 from davy.predictor.metrics import Outcome
-from davy.predictor.payload import Exchange, Sink
-from davy.predictor.plane import DataPlane
+from davy.predictor.payload import Exchange
+from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.routes import Route, document, parse
-from davy.protocol.v2 import Encoded, InferRequest, decode_request, encode_response
+from davy.protocol.v2 import Encoded, decode_request, encode_response
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-MAX_ID_LENGTH = 256
+MAX_MESSAGE_LENGTH = 1000
 MAX_TIMEOUT_MS = 3_600_000
-# A hundred rows execute in 0.1 ms, about what handing them to a thread takes; from here on, others
-# would wait for milliseconds.
-INLINE_ROWS = 2000
+TIMEOUT_HEADER = "davy-timeout-ms"
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -48,7 +50,9 @@ class Answer:
 
     status: int
     encoded: Encoded
+    version: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    media_type: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +75,32 @@ class Handler:
 
     Parameters
     ----------
-    plane : DataPlane
-        The model.
-    sink : Sink
-        Takes answered requests.
+    models : Models
+        What is served.
+    explainer : Explainer
+        Explains scores.
     clock : Clock
         Time of arrival, deadlines and durations.
     max_body_bytes : int
         Largest body of an inference request.
+    repository : RepositoryApi, optional
+        Changes what is served; nobody can when absent.
     """
 
-    def __init__(self, plane: DataPlane, *, sink: Sink, clock: Clock, max_body_bytes: int) -> None:
-        self._plane = plane
-        self._sink = sink
+    def __init__(
+        self,
+        models: Models,
+        explainer: Explainer,
+        *,
+        clock: Clock,
+        max_body_bytes: int,
+        repository: RepositoryApi | None = None,
+    ) -> None:
+        self._repository = repository
+        self._models = models
+        self._explainer = explainer
         self._clock = clock
         self._max_body_bytes = max_body_bytes
-        self._version = (b"davy-model-version", plane.version.encode())
         self._server_version = package_version("davylamp")
         self._log = get_logger("predictor")
         self.draining = False
@@ -96,14 +110,18 @@ class Handler:
         try:
             answer = await self._answer(scope, receive)
         except Disconnected:
-            return
+            # Nobody reads this. But BentoML's timeout waits for an answer, for half a minute, and
+            # the end of the process waits for that.
+            answer = _error(400, "the client went away")
         body = b"" if scope["method"] == "HEAD" else answer.encoded.body
         headers = [
-            _JSON if answer.encoded.header_length is None else _BINARY,
+            answer.media_type or (_JSON if answer.encoded.header_length is None else _BINARY),
             (b"content-length", str(len(answer.encoded.body)).encode()),
-            self._version,
             *answer.headers,
         ]
+        version = answer.version or self._only_version()
+        if version:
+            headers.append((b"davy-model-version", version.encode()))
         if answer.encoded.header_length is not None:
             length = str(answer.encoded.header_length).encode()
             headers.append((b"inference-header-content-length", length))
@@ -119,23 +137,64 @@ class Handler:
             if scope["method"] not in route.methods:
                 allow = ", ".join(route.methods)
                 return _error(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
-            if route.kind != "infer":
+            if route.kind == "card":
+                return await self._card(route, _accept(scope["headers"]))
+            if route.kind in ("index", "load", "unload"):
+                return await self._change(route, receive)
+            if route.kind not in ("infer", "explain"):
                 return self._get(route)
-            self._plane.find(route.model, route.version)
+            served = self._models.find(route.model, route.version)
         except DavyError as error:
             return _error(error.http_status, str(error))
-        outcome, answer = await self._infer(scope, receive, started)
-        self._plane.metrics.request(outcome, self._clock.monotonic() - started)
-        return answer
+        explain = route.kind == "explain"
+        outcome, answer = await self._infer(served, scope, receive, started, explain=explain)
+        # The gate judges by these: an explanation is slow by its nature.
+        if not explain:
+            served.plane.metrics.request(outcome, self._clock.monotonic() - started)
+        return answer if answer.version else replace(answer, version=served.version)
+
+    def _only_version(self) -> str:
+        only = self._models.catalogue.only()
+        return only.version if only is not None else ""
 
     def _get(self, route: Route) -> Answer:
         ready = not self.draining
-        answer = document(route, self._plane, ready=ready, server_version=self._server_version)
+        catalogue = self._models.catalogue
+        answer = document(route, catalogue, ready=ready, server_version=self._server_version)
+        if route.kind == "server" and self._repository is not None:
+            answer["extensions"].append("model_repository")
         status = 503 if route.kind in ("ready", "model_ready") and not ready else 200
-        return Answer(status, Encoded(orjson.dumps(answer), None))
+        version = catalogue.find(route.model, route.version).version if route.model else ""
+        return Answer(status, Encoded(orjson.dumps(answer), None), version)
+
+    async def _change(self, route: Route, receive: Receive) -> Answer:
+        if self._repository is None:
+            raise NotFoundError(
+                "what is served cannot be changed here",
+                where="/v2/repository",
+                fix="Set DAVY_PREDICTOR_REPOSITORY_API=true to allow it",
+            )
+        body = await _read(receive, self._max_body_bytes)
+        if body is None:
+            return self._too_large()
+        done: Any
+        if route.kind == "index":
+            done = self._repository.index()
+        elif route.kind == "load":
+            done = await self._repository.load(route.model, body)
+        else:
+            done = await self._repository.unload(route.model)
+        return Answer(200, Encoded(orjson.dumps(done), None))
+
+    async def _card(self, route: Route, accept: str) -> Answer:
+        served = self._models.find(route.model, route.version)
+        found = await card(served.plane.model.package, accept)
+        media_type, *headers = found.headers
+        encoded = Encoded(found.body, None)
+        return Answer(200, encoded, served.version, tuple(headers), media_type=media_type)
 
     async def _infer(
-        self, scope: Scope, receive: Receive, started: float
+        self, served: Served, scope: Scope, receive: Receive, started: float, *, explain: bool
     ) -> tuple[Outcome, Answer]:
         """Return the outcome to count and the answer to give; never raises but `Disconnected`."""
         request_id = ""
@@ -144,35 +203,36 @@ class Handler:
             refused = self._refuse(headers)
             if refused is not None:
                 return "client_error", refused
+            # Before the body is read: what is shed must cost next to nothing.
+            served.plane.admit()
             deadline = None
             if headers.timeout_seconds is not None:
                 deadline = started + headers.timeout_seconds
             body = await self._body(receive, deadline)
             if body is None:
                 return "client_error", self._too_large()
-            request = _with_id(decode_request(body, headers.header_length))
+            request = with_id(decode_request(body, headers.header_length))
             request_id = request.id
-            self._in_time(deadline)
-            if _rows(request) <= INLINE_ROWS:
-                response = self._plane.infer(request)
+            in_time(self._clock, deadline, TIMEOUT_HEADER)
+            if explain:
+                response = await self._explainer.explain(served.plane, request, deadline)
             else:
-                response = await asyncio.to_thread(self._plane.infer, request)
+                response = await execute(served.plane, request, deadline)
             binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
             encoded = encode_response(response, binary=binary)
-            self._in_time(deadline)
-        except DavyError as error:
-            return self._failed(error, request_id)
+            in_time(self._clock, deadline, TIMEOUT_HEADER)
         except Disconnected:
             raise
         except Exception as error:
-            return self._broken(error, request_id)
-        if self._sink.wants(request.id):
-            self._sink.put(
+            failed = failure(error, request_id, served.plane, self._log)
+            return failed.outcome, _refusal(failed.error)
+        if not explain and served.sink.wants(request.id):
+            served.sink.put(
                 Exchange(
                     request.id, self._clock.now(), Encoded(body, headers.header_length), encoded
                 )
             )
-        return "ok", Answer(200, encoded)
+        return "ok", Answer(200, encoded, served.version)
 
     def _refuse(self, headers: InferHeaders) -> Answer | None:
         if headers.media_type not in _MEDIA_TYPES:
@@ -208,48 +268,7 @@ class Handler:
             async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
                 return await _read(receive, self._max_body_bytes)
         except TimeoutError:
-            raise _late() from None
-
-    def _in_time(self, deadline: float | None) -> None:
-        if deadline is not None and self._clock.monotonic() > deadline:
-            raise _late()
-
-    def _failed(self, error: DavyError, request_id: str) -> tuple[Outcome, Answer]:
-        status = error.http_status
-        if isinstance(error, DeadlineError):
-            return "timeout", _error(status, str(error))
-        if status < 500:
-            return "client_error", _error(status, str(error))
-        return self._broken(error, request_id)
-
-    def _broken(self, error: Exception, request_id: str) -> tuple[Outcome, Answer]:
-        self._log.error(
-            "inference failed",
-            request_id=request_id,
-            model=self._plane.name,
-            version=self._plane.version,
-            error=str(error),
-            cause=str(error.__cause__ or ""),
-            exc_info=error if not isinstance(error, DavyError) else None,
-        )
-        what = str(error) if isinstance(error, DavyError) else "the request could not be answered"
-        return "server_error", _error(500, f"{what} (request {request_id or 'without id'})")
-
-
-def _late() -> DeadlineError:
-    return DeadlineError("the request was not answered in time", where="davy-timeout-ms")
-
-
-def _with_id(request: InferRequest) -> InferRequest:
-    if not request.id:
-        return replace(request, id=uuid.uuid4().hex)
-    if len(request.id) > MAX_ID_LENGTH:
-        raise InvalidInputError(f"is longer than {MAX_ID_LENGTH} characters", where="id")
-    return request
-
-
-def _rows(request: InferRequest) -> int:
-    return max((tensor.shape[0] for tensor in request.inputs if tensor.shape), default=1)
+            raise late(TIMEOUT_HEADER) from None
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
@@ -290,6 +309,10 @@ def _headers(raw: list[tuple[bytes, bytes]]) -> InferHeaders:
     return InferHeaders(media_type, encoding, content_length, header_length, timeout)
 
 
+def _accept(raw: list[tuple[bytes, bytes]]) -> str:
+    return ",".join(value.decode("latin-1") for name, value in raw if name == b"accept")
+
+
 def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
     # int() alone also takes signs, spaces, underscores and endless digits.
     if value.isdigit() and len(value) <= 16:
@@ -299,5 +322,15 @@ def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
     raise InvalidInputError(f"must be an integer from 0 to {limit}", where=name)
 
 
+def _refusal(error: DavyError) -> Answer:
+    if isinstance(error, TemporaryError) and error.http_status == 503:
+        after = (b"retry-after", str(math.ceil(error.delay)).encode())
+        return _error(error.http_status, str(error), after)
+    return _error(error.http_status, str(error))
+
+
 def _error(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers)
+    # Names from a request can be as long as its body.
+    if len(message) > MAX_MESSAGE_LENGTH:
+        message = f"{message[:MAX_MESSAGE_LENGTH]}…"
+    return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers=headers)

@@ -1,6 +1,7 @@
 """The predictor's metrics, with the names and labels that the gate and the rules read.
 
-Belongs here: declaring them, and what one request adds to them. Not here: serving ``/metrics``.
+Belongs here: what one request adds to them. Not here: declaring them
+(`davy.predictor.families`), serving ``/metrics``.
 
 Children are bound once: looking a child up by its labels costs as much as counting. Every child
 with bounded labels exists at 0 from the start, so that a rate over the first scrapes is right.
@@ -12,9 +13,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from davy.packaging.contract import Contract
+from davy.predictor.families import MetricFamilies
 from davy.predictor.validation import RULES, Violation
 from davy.protocol.tensors import Tensor
 
@@ -26,8 +27,6 @@ TIMED: frozenset[Outcome] = frozenset({"ok", "server_error", "timeout"})
 DropReason = Literal["queue_full", "timeout", "refused", "error"]
 DROP_REASONS: tuple[DropReason, ...] = ("queue_full", "timeout", "refused", "error")
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 NOT_A_NUMBER = "NaN"
 
 
@@ -36,7 +35,7 @@ class PredictorMetrics:
 
     Parameters
     ----------
-    registry : CollectorRegistry
+    families : MetricFamilies
         Where the metrics are registered.
     contract : Contract
         Names the model, its version, features, score buckets and latency objective.
@@ -44,68 +43,29 @@ class PredictorMetrics:
         The package's identity.
     """
 
-    def __init__(self, registry: CollectorRegistry, contract: Contract, identity: str) -> None:
-        names = ("model", "version")
+    def __init__(self, families: MetricFamilies, contract: Contract, identity: str) -> None:
         labels = (contract.name, contract.version)
         objective = contract.rollout.latency_objective_seconds
-        requests = Counter(
-            "davy_requests_total", "Inference requests.", [*names, "outcome"], registry=registry
-        )
-        self._requests = {outcome: requests.labels(*labels, outcome) for outcome in OUTCOMES}
-        self._seconds = Histogram(
-            "davy_request_seconds",
-            "Time from an inference request's arrival to its answer, refused requests left out.",
-            names,
-            registry=registry,
-            buckets=sorted({*SECONDS, objective}),
-        ).labels(*labels)
-        self._rows = Histogram(
-            "davy_batch_rows",
-            "Rows executed together.",
-            names,
-            registry=registry,
-            buckets=ROWS,
-        ).labels(*labels)
-        predictions = Counter(
-            "davy_predictions_total",
-            "Scores given, by the upper bound of the bucket that they fall into.",
-            [*names, "bucket"],
-            registry=registry,
-        )
+        self._requests = {o: families.requests.labels(*labels, o) for o in OUTCOMES}
+        self._seconds = families.seconds.labels(*labels, objective)
+        self._rows = families.rows.labels(*labels)
+        self._queue = families.queue.labels(*labels)
         self._edges = np.array(sorted(set(contract.calibration.score_buckets)), dtype=np.float64)
         bounds = [*(f"{edge:g}" for edge in self._edges), "+Inf", NOT_A_NUMBER]
-        self._predictions = [predictions.labels(*labels, bound) for bound in bounds]
-        violations = Counter(
-            "davy_input_violations_total",
-            "Values of requests that the contract does not allow.",
-            [*names, "feature", "rule"],
-            registry=registry,
-        )
+        self._predictions = [families.predictions.labels(*labels, bound) for bound in bounds]
         self._violations = {
-            (spec.name, rule): violations.labels(*labels, spec.name, rule)
+            (spec.name, rule): families.violations.labels(*labels, spec.name, rule)
             for spec in contract.inputs
             for rule in RULES
         }
-        self._events = Counter(
-            "davy_payload_events_total",
-            "Payload events that the receiver took.",
-            names,
-            registry=registry,
-        ).labels(*labels)
-        dropped = Counter(
-            "davy_payload_events_dropped_total",
-            "Payload events that were not told, by the reason.",
-            [*names, "reason"],
-            registry=registry,
-        )
-        self._dropped = {reason: dropped.labels(*labels, reason) for reason in DROP_REASONS}
-        Gauge(
-            "davy_model_info",
-            "The model that is served; always 1.",
-            [*names, "quantization", "identity"],
-            registry=registry,
-            multiprocess_mode="max",
-        ).labels(*labels, contract.quantization, identity).set(1)
+        self._events = families.events.labels(*labels)
+        self._dropped = {r: families.dropped.labels(*labels, r) for r in DROP_REASONS}
+        self._info = families.info.labels(*labels, contract.quantization, identity)
+        self._info.set(1)
+
+    def serving(self, *, served: bool) -> None:
+        """Say whether the model is served."""
+        self._info.set(1 if served else 0)
 
     def request(self, outcome: Outcome, seconds: float) -> None:
         """Count one inference request and the time that it took."""
@@ -113,10 +73,17 @@ class PredictorMetrics:
         if outcome in TIMED:
             self._seconds.observe(seconds)
 
-    def executed(self, rows: int, score: Tensor | None) -> None:
-        """Count one execution: its rows, and its scores by bucket."""
+    def executed(self, rows: int) -> None:
+        """Count one execution, of one request or several."""
         self._rows.observe(rows)
-        if score is None or score.data.dtype.kind != "f":
+
+    def waited(self, seconds: float) -> None:
+        """Count how long one request waited for its execution."""
+        self._queue.observe(seconds)
+
+    def scored(self, score: Tensor) -> None:
+        """Count the scores of one answer by bucket."""
+        if score.data.dtype.kind != "f":
             return
         values = score.data.ravel()
         # The edges are sorted and NaN sorts after +Inf's bucket, which makes it the last one.

@@ -1,25 +1,33 @@
 """The model of a package, verified and ready to execute.
 
-Belongs here: loading, the runtime's session, warm-up, execution.
-Not here: what inputs the contract allows (`davy.predictor.validation`).
+Belongs here: loading, warm-up, execution.
+Not here: the runtime's settings (`davy.predictor.session`), what inputs the contract allows
+(`davy.predictor.validation`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from davy.core.errors import IntegrityError, PermanentError
+from davy.core.logging import get_logger
 from davy.packaging.contract import Contract, TensorSpec
-from davy.packaging.package import read_package
+from davy.packaging.package import Package, read_package
+from davy.predictor.admission import Speed
+from davy.predictor.probe import ROWS as PROBE_ROWS
+from davy.predictor.probe import examples, why_not_together
+from davy.predictor.session import Opened, SessionSettings, open_session
 from davy.protocol.tensors import DTYPES, Array, Tensor
 
 MODEL_FILE = "model.onnx"
 WARM_UP_RUNS = 5
+DEFAULT_SETTINGS = SessionSettings()
 
 _RUNTIME_TYPES = {
     "BOOL": "bool",
@@ -40,11 +48,41 @@ _RUNTIME_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One verified package with its session; `run` may be called from any thread."""
+    """One verified package with its session; `run` may be called from any thread.
 
-    contract: Contract
-    identity: str
-    session: Any
+    ``speed`` is what its executions took, ``apart`` why requests must not be merged (empty: they
+    may).
+    """
+
+    package: Package
+    opened: Opened
+    speed: Speed = field(default_factory=Speed)
+    apart: str = "not tried"
+
+    @property
+    def session(self) -> Any:
+        """The runtime's session."""
+        return self.opened.session
+
+    @property
+    def together(self) -> bool:
+        """Whether rows of several requests may be executed at once."""
+        return not self.apart
+
+    @property
+    def contract(self) -> Contract:
+        """What the model takes and gives."""
+        return self.package.contract
+
+    @property
+    def identity(self) -> str:
+        """The package's identity."""
+        return self.package.identity
+
+    def describe(self) -> dict[str, Any]:
+        """Return how the model is executed, for the log and its metadata."""
+        apart = {"not_batched_because": self.apart} if self.apart else {}
+        return {**self.opened.describe(), "batched": self.together, **apart}
 
     def run(self, feed: Mapping[str, Array], outputs: tuple[str, ...]) -> tuple[Tensor, ...]:
         """Execute the model.
@@ -66,7 +104,7 @@ class Model:
             for name, array in feed.items()
         }
         try:
-            arrays = self.session.run(list(outputs), ready)
+            arrays = self.opened.session.run(list(outputs), ready)
         except Exception as error:
             raise PermanentError(
                 "the model could not execute an input that its contract lets through",
@@ -78,8 +116,10 @@ class Model:
         )
 
 
-def load_model(folder: Path, *, public_key: Path | None, threads: int) -> Model:
-    """Verify a package, open its model and run that a few times.
+def load_model(
+    folder: Path, *, public_key: Path | None, settings: SessionSettings = DEFAULT_SETTINGS
+) -> Model:
+    """Verify a package, open its model, run that a few times and see whether it can be batched.
 
     Raises
     ------
@@ -87,35 +127,36 @@ def load_model(folder: Path, *, public_key: Path | None, threads: int) -> Model:
         As `davy.packaging.package.read_package` does.
     IntegrityError
         The model's inputs or outputs are not those of its contract.
-    PermanentError
-        The runtime cannot open or execute the model.
+    ConfigurationError, PermanentError
+        The runtime cannot open or execute the model as asked.
     """
     package = read_package(folder, public_key=public_key)
-    session = _open(package.content(MODEL_FILE), threads, where=str(folder / MODEL_FILE))
-    _compare(session.get_inputs(), package.contract.inputs, f"{folder}: input")
-    _compare(session.get_outputs(), package.contract.outputs, f"{folder}: output")
-    model = Model(package.contract, package.identity, session)
-    feed = {spec.name: _example(spec) for spec in package.contract.inputs}
-    names = tuple(spec.name for spec in package.contract.outputs)
-    for _ in range(WARM_UP_RUNS):
-        model.run(feed, names)
+    contract = package.contract
+    opened = open_session(package.content(MODEL_FILE), settings, where=str(folder / MODEL_FILE))
+    _compare(opened.session.get_inputs(), contract.inputs, f"{folder}: input")
+    _compare(opened.session.get_outputs(), contract.outputs, f"{folder}: output")
+    model = Model(package, opened)
+    one = {spec.name: _example(spec) for spec in contract.inputs}
+    _warm_up(model, one, 1)
+    apart = why_not_together(contract, model.run)
+    if not apart:
+        _warm_up(model, examples(contract, PROBE_ROWS), PROBE_ROWS)
+    model = replace(model, apart=apart)
+    get_logger("predictor").info(
+        "model loaded", model=contract.name, version=contract.version, **model.describe()
+    )
     return model
 
 
-def _open(content: bytes, threads: int, *, where: str) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait take the CPU share of the server beside them.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The server logs failures itself, once and with the request id.
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise PermanentError(f"the runtime cannot open it: {error}", where=where) from error
+def _warm_up(model: Model, feed: Mapping[str, Array], rows: int) -> None:
+    """Run the model until it has what it needs, and learn from the last run what one takes."""
+    names = tuple(spec.name for spec in model.contract.outputs)
+    seconds = 0.0
+    for _ in range(WARM_UP_RUNS):
+        started = time.perf_counter()
+        model.run(feed, names)
+        seconds = time.perf_counter() - started
+    model.speed.observe(rows, seconds)
 
 
 def _compare(found: list[Any], specs: list[TensorSpec], where: str) -> None:

@@ -57,6 +57,14 @@ class Exchange:
 class Sink(Protocol):
     """Where answered requests go."""
 
+    async def start(self) -> None:
+        """Begin to take them."""
+        ...
+
+    async def close(self) -> None:
+        """Pass on what it has."""
+        ...
+
     def wants(self, request_id: str) -> bool:
         """Tell whether this request is in the sample."""
         ...
@@ -68,6 +76,12 @@ class Sink(Protocol):
 
 class NoSink:
     """The payload log that is off."""
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
 
     def wants(self, request_id: str) -> bool:  # noqa: ARG002 (the port's signature)
         """Return False."""

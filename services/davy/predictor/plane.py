@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from davy.core.errors import InvalidInputError, NotFoundError
+from davy.core.errors import InvalidInputError
 from davy.packaging.contract import score_output
+from davy.predictor.batcher import Batcher, Outputs, Work
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.validation import InputPolicy
@@ -17,11 +18,12 @@ from davy.protocol.v2 import InferRequest, InferResponse
 
 @dataclass(frozen=True, slots=True)
 class DataPlane:
-    """One model behind its input policy."""
+    """One model behind its input policy; without a batcher, it executes requests as they come."""
 
     model: Model
     policy: InputPolicy
     metrics: PredictorMetrics
+    batcher: Batcher | None = None
 
     @property
     def name(self) -> str:
@@ -33,28 +35,43 @@ class DataPlane:
         """The package's version: the arm."""
         return self.model.contract.version
 
-    def find(self, name: str, version: str | None = None) -> Model:
-        """Return the model that a caller names.
+    async def answer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
+        """Answer one request in its turn.
+
+        Parameters
+        ----------
+        request : InferRequest
+            As decoded.
+        deadline : float, optional
+            When nobody waits for it any more, on the monotonic clock.
 
         Raises
         ------
-        NotFoundError
-            It is not served here.
+        InvalidInputError, PermanentError
+            As `infer` does.
+        OverloadedError, DeadlineError
+            Too much is ahead of it, or it waited too long.
         """
-        if name != self.name:
-            raise NotFoundError(
-                "no such model", where=f"model '{name}'", fix=f"This server has '{self.name}'"
-            )
-        if version is not None and version != self.version:
-            raise NotFoundError(
-                "no such version",
-                where=f"model '{name}' version '{version}'",
-                fix=f"This server has {self.version}",
-            )
-        return self.model
+        if self.batcher is None:
+            return self.infer(request)
+        work = self._prepare(request)
+        return self._respond(request, await self.batcher.run(work, deadline))
+
+    def admit(self) -> None:
+        """Refuse a request that is still to be read, when there is no room whatever it asks.
+
+        Raises
+        ------
+        OverloadedError
+            Too much waits.
+        """
+        if self.batcher is not None:
+            error = self.batcher.refusal()
+            if error is not None:
+                raise error
 
     def infer(self, request: InferRequest) -> InferResponse:
-        """Answer one request.
+        """Answer one request at once, whoever waits.
 
         Raises
         ------
@@ -63,16 +80,25 @@ class DataPlane:
         PermanentError
             The model cannot execute it.
         """
+        work = self._prepare(request)
+        tensors = self.model.run(work.feed, work.outputs)
+        self.metrics.executed(work.rows)
+        return self._respond(request, tensors)
+
+    def _prepare(self, request: InferRequest) -> Work:
         outputs = self._outputs(request)
         checked = self.policy.check(request)
         if checked.violations:
             self.metrics.violated(checked.violations)
         if checked.rejection is not None:
             raise checked.rejection
-        tensors = self.model.run(checked.feed, outputs)
+        return Work(self.model, self.metrics, checked.feed, outputs, checked.rows)
+
+    def _respond(self, request: InferRequest, tensors: Outputs) -> InferResponse:
         name = score_output(self.model.contract.outputs)
         score = next((tensor for tensor in tensors if tensor.name == name), None)
-        self.metrics.executed(checked.rows, score)
+        if score is not None:
+            self.metrics.scored(score)
         return InferResponse(self.name, self.version, tensors, request.id)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:

@@ -11,9 +11,21 @@ from typing import Any, Literal
 
 from davy.core.errors import NotFoundError
 from davy.packaging.contract import TensorSpec
-from davy.predictor.plane import DataPlane
+from davy.predictor.catalogue import Catalogue
 
-Kind = Literal["server", "live", "ready", "model", "model_ready", "infer"]
+Kind = Literal[
+    "server",
+    "live",
+    "ready",
+    "model",
+    "model_ready",
+    "card",
+    "infer",
+    "explain",
+    "index",
+    "load",
+    "unload",
+]
 SERVER_NAME = "davy"
 EXTENSIONS = ("binary_tensor_data",)
 
@@ -29,18 +41,23 @@ class Route:
     @property
     def methods(self) -> tuple[str, ...]:
         """HTTP methods of this route."""
-        return ("POST",) if self.kind == "infer" else ("GET", "HEAD")
+        return ("GET", "HEAD") if self.kind in _READ else ("POST",)
 
 
+_READ: frozenset[Kind] = frozenset({"server", "live", "ready", "model", "model_ready", "card"})
 _SERVER: dict[tuple[str, ...], Route] = {
     (): Route("server"),
     ("health", "live"): Route("live"),
     ("health", "ready"): Route("ready"),
+    ("repository", "index"): Route("index"),
 }
+_CHANGE: dict[str, Kind] = {"load": "load", "unload": "unload"}
 _MODEL: dict[tuple[str, ...], Kind] = {
     (): "model",
     ("ready",): "model_ready",
+    ("card",): "card",
     ("infer",): "infer",
+    ("explain",): "explain",
 }
 
 
@@ -61,6 +78,10 @@ def parse(path: str) -> Route:
     route = _SERVER.get(parts)
     if route is not None:
         return route
+    if parts[:2] == ("repository", "models") and len(parts) == 4 and parts[2]:
+        change = _CHANGE.get(parts[3])
+        if change is not None:
+            return Route(change, parts[2])
     if len(parts) >= 2 and parts[0] == "models" and parts[1]:
         rest = parts[2:]
         version: str | None = None
@@ -76,7 +97,9 @@ def parse(path: str) -> Route:
     )
 
 
-def document(route: Route, plane: DataPlane, *, ready: bool, server_version: str) -> dict[str, Any]:
+def document(
+    route: Route, catalogue: Catalogue, *, ready: bool, server_version: str
+) -> dict[str, Any]:
     """Return the JSON document that answers a GET.
 
     Raises
@@ -90,12 +113,14 @@ def document(route: Route, plane: DataPlane, *, ready: bool, server_version: str
         return {"live": True}
     if route.kind == "ready":
         return {"ready": ready}
-    contract = plane.find(route.model, route.version).contract
+    served = catalogue.find(route.model, route.version)
+    contract = served.plane.model.contract
     if route.kind == "model_ready":
         return {"name": contract.name, "ready": ready}
     return {
         "name": contract.name,
-        "versions": [contract.version],
+        "parameters": served.plane.model.describe(),
+        "versions": list(catalogue.versions(contract.name)),
         "platform": "onnxruntime_onnx",
         "inputs": [_tensor(spec) for spec in contract.inputs],
         "outputs": [_tensor(spec) for spec in contract.outputs],

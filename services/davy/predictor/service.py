@@ -3,8 +3,9 @@
 Belongs here: where BentoML calls us, and its configuration.
 Not here: anything that can be tried without BentoML (`davy.predictor.assembly`).
 
-The handler is placed as a middleware that answers ``/v2`` itself; everything else (``/metrics``,
-``/docs.json``, ``/livez``, ``/readyz``) is BentoML's.
+The handler is placed as a middleware that answers ``/v2`` itself, and ``/docs`` with its
+``/openapi.json``; everything else (``/metrics``, ``/docs.json``, ``/livez``, ``/readyz``) is
+BentoML's.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from davy.predictor.verify import check  # noqa: E402
 
 if TYPE_CHECKING:
     from davy.predictor.handler import Handler, Receive, Scope, Send
+    from davy.predictor.openapi import Docs
 
 # BentoML keeps a timer for each request this long, so it is not longer than a request can need.
 TIMEOUT_SECONDS = 30
@@ -39,9 +41,10 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(slots=True)
 class Place:
-    """Where the handler is once the model is ready."""
+    """Where the handler and the pages are once the model is ready."""
 
     handler: Handler | None = None
+    docs: Docs | None = None
 
 
 class Front:
@@ -60,6 +63,9 @@ class Front:
             path: str = scope["path"]
             if path.startswith("/v2/") or path == "/v2":
                 await handler(scope, receive, send)
+                return
+            if path in ("/docs", "/openapi.json") and self._place.docs is not None:
+                await self._place.docs(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -102,8 +108,8 @@ def make_service() -> Any:
             # BentoML's /metrics collects every registry of the process through its value files.
             self.assembly = assemble(settings, registry=CollectorRegistry(), clock=SystemClock())
             await self.assembly.start()
-            drain_on_terminate(self.assembly.handler, settings.drain_seconds)
-            place.handler = self.assembly.handler
+            drain_on_terminate(self.assembly, settings.drain_seconds)
+            place.handler, place.docs = self.assembly.handler, self.assembly.docs
             # What is loaded stays: the collector need not visit it during requests.
             gc.collect()
             gc.freeze()

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from davy.core.settings import DavySettings
+from davy.predictor.session import CPU_PROVIDER, Optimisation
 
 
 class PredictorSettings(DavySettings):
@@ -22,7 +23,23 @@ class PredictorSettings(DavySettings):
 
     model_dir: Path = Field(
         Path("/mnt/models"),
-        description="Folder of the model package; KServe puts it at the default.",
+        description="Folder of the model package, or of several (STORE/NAME/VERSION); KServe puts "
+        "it at the default.",
+    )
+    models: tuple[Path, ...] = Field(
+        (),
+        description="Folders of packages as a JSON list, instead of 'model_dir'. A request that "
+        "names no version gets the newest package of its model.",
+    )
+    repository_api: bool = Field(
+        False,
+        description="Answer /v2/repository/index and /v2/repository/models/NAME/load and /unload. "
+        "Whoever reaches the port then chooses what is served.",
+    )
+    reload_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How often the folders are looked at for new and changed packages; 0: never.",
     )
     public_key: Path | None = Field(
         None,
@@ -35,8 +52,65 @@ class PredictorSettings(DavySettings):
         description="Threads that execute one request. Default: the whole cores of the "
         "container's CPU limit, one where there is no limit.",
     )
+    arena: bool = Field(True, description="The runtime keeps freed memory for the next execution.")
+    graph_optimisation: Optimisation = Field(
+        "all", description="How far the runtime rewrites the graph before it executes it."
+    )
+    cache_dir: Path | None = Field(
+        None,
+        description="Writable folder for optimised graphs, so that a large model opens faster the "
+        "next time. What lies there is executed: it must be this user's alone (mode 0700).",
+    )
+    providers: tuple[str, ...] = Field(
+        (CPU_PROVIDER,),
+        min_length=1,
+        description="ONNX Runtime execution providers as a JSON list, the preferred one first. "
+        "One that is not available is an error, not a silent way back to the CPU.",
+    )
+    batch_rows: int = Field(
+        256,
+        ge=1,
+        description="Rows of waiting requests that are executed together at most; a larger "
+        "request is executed alone.",
+    )
+    batch_wait_seconds: float = Field(
+        0.02,
+        gt=0,
+        description="How long requests that are executed together may take, by estimate: what "
+        "comes meanwhile waits that long. Nothing waits while nothing is executed.",
+    )
+    inline_seconds: float = Field(
+        0.002,
+        ge=0,
+        description="A request that is alone and takes no longer, by estimate, is executed in "
+        "the event loop instead of the worker thread.",
+    )
+    queue_rows: int = Field(
+        50_000, ge=1, description="Rows that wait at most; what comes then is answered 503."
+    )
+    max_wait_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="A request that would wait longer than this, by estimate, is answered 503 "
+        "with Retry-After at once.",
+    )
     max_body_bytes: int = Field(
-        16 * 1024 * 1024, ge=1, description="Largest request body; a larger one is answered 413."
+        16 * 1024 * 1024,
+        ge=1,
+        description="Largest request, HTTP or gRPC; a larger one is answered 413 or "
+        "RESOURCE_EXHAUSTED.",
+    )
+    grpc_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC, in the same process. Off "
+        "when absent. KServe's usual one is 8081; its container port is named h2c.",
+    )
+    grpc_host: str = Field(
+        "0.0.0.0",  # noqa: S104 (a container's port is reached from outside of it)
+        description="Address that gRPC listens on; IPv6 in brackets. The default is that of "
+        "'bentoml serve' for HTTP.",
     )
     drain_seconds: float = Field(
         1.0,
@@ -45,6 +119,18 @@ class PredictorSettings(DavySettings):
         description="After SIGTERM: how long requests are still answered, each with "
         "'connection: close', while readiness says no. Keep it above the time that a load "
         "balancer needs to notice.",
+    )
+    explain_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=25,
+        description="Time for one explanation where the client sends no 'davy-timeout-ms'.",
+    )
+    explain_rows: int = Field(16, ge=1, description="Rows explained in one request at most.")
+    explain_samples: int = Field(
+        2000,
+        ge=4,
+        description="Orders of the features that one explanation samples at most, time allowing.",
     )
     payload_url: str | None = Field(
         None,
@@ -91,6 +177,11 @@ class PredictorSettings(DavySettings):
     pseudonymise_key: SecretStr | None = Field(
         None, description="Key of that HMAC; 16 characters at least. Required with 'pseudonymise'."
     )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where packages lie."""
+        return self.models or (self.model_dir,)
 
     @model_validator(mode="after")
     def _key_for_columns(self) -> PredictorSettings:

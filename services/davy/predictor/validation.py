@@ -73,7 +73,7 @@ class InputPolicy:
         Raises
         ------
         InvalidInputError
-            A name, datatype or shape is not the contract's.
+            A name, datatype or shape is not the contract's, or a text is not UTF-8.
         """
         tensors = {tensor.name: tensor for tensor in request.inputs}
         rows = self._check_form(tensors)
@@ -133,6 +133,8 @@ class InputPolicy:
         data = feed[name]
         violations: list[Violation] = []
         problem: InvalidInputError | None = None
+        if data.dtype == object:
+            _check_text(name, data)
         if data.dtype.kind == "f" and spec.missing != "allow":
             bad = np.isnan(data)
             if bad.any():
@@ -233,6 +235,19 @@ def _nearest(data: Array, known: Array) -> Array:
 def _first(data: Array, bad: Array) -> object:
     value = data.ravel()[int(np.argmax(bad.ravel()))]
     return value if isinstance(value, bytes) else value.item()
+
+
+def _check_text(name: str, data: Array) -> None:
+    # The runtime's strings are Unicode: other bytes could not even be handed over.
+    flat = data.ravel()
+    for place, value in enumerate(flat):
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            row = place // max(1, len(flat) // len(data)) if data.ndim else 0
+            raise InvalidInputError(
+                "is not UTF-8 text", where=f"input '{name}' row {row}"
+            ) from None
 
 
 def _problem(name: str, bad: Array, rule: Rule, text: str) -> InvalidInputError:

@@ -1,6 +1,6 @@
 """What can be verified before a process that serves is started.
 
-Belongs here: the package's integrity, and settings that must fit its contract.
+Belongs here: the package's integrity, settings that must fit its contract, a free port.
 Not here: executing the model.
 
 Kept light: the process that supervises the serving one runs this and stays in memory.
@@ -8,25 +8,61 @@ Kept light: the process that supervises the serving one runs this and stays in m
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 
-from davy.core.errors import ConfigurationError
+from davy.core.errors import ConfigurationError, ConflictError
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package, read_package
 from davy.predictor.settings import PredictorSettings
+from davy.predictor.sources import all_packages
 
 
-def check(settings: PredictorSettings) -> Package:
-    """Verify the package, and that the settings fit it.
+def check(settings: PredictorSettings) -> tuple[Package, ...]:
+    """Verify the packages, and that the settings fit them.
 
     Raises
     ------
     NotFoundError, IntegrityError, InvalidInputError, ConfigurationError
         The package cannot be served, or the settings do not fit it.
+    ConflictError
+        The port for gRPC is taken.
     """
-    package = read_package(settings.model_dir, public_key=settings.public_key)
-    check_columns(settings.pseudonymise, package.contract)
-    return package
+    if settings.grpc_port is not None:
+        check_port(settings.grpc_host, settings.grpc_port)
+    packages = tuple(
+        read_package(path, public_key=settings.public_key)
+        for path in all_packages(settings.folders)
+    )
+    for package in packages:
+        check_columns(settings.pseudonymise, package.contract)
+    return packages
+
+
+def check_port(host: str, port: int) -> None:
+    """Try to listen on a port.
+
+    The processes that serve share theirs with SO_REUSEPORT, and would share it with those of
+    another server too, each client finding one or the other.
+
+    Raises
+    ------
+    ConflictError
+        Somebody else does, or the address is not this machine's.
+    """
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # Not in the way: what is left of connections that an earlier server had.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConflictError(
+                f"cannot be listened on: {error.strerror or error}",
+                where=f"{host} port {port}",
+                fix="Set DAVY_PREDICTOR_GRPC_PORT to a free port",
+            ) from None
 
 
 def check_columns(columns: Collection[str], contract: Contract) -> None:

@@ -108,18 +108,31 @@ def from_binary(
         raise InvalidInputError(
             f"needs {size} bytes but {len(rest) - offset} are left in the body", where=where
         )
+    return from_raw(rest[offset : offset + size], datatype, count, where, "binary_data_size")
+
+
+def from_raw(
+    view: bytes | memoryview, datatype: str, count: int, where: str, told_by: str
+) -> Array:
+    """Read all of `view` as a flat array; `told_by` names for the reader what its length is.
+
+    Raises
+    ------
+    InvalidInputError
+        The bytes are not `count` elements of `datatype`.
+    """
     if datatype == "BYTES":
-        return _bytes_from_binary(rest[offset : offset + size], count, where)
+        return _bytes_from_binary(memoryview(view), count, where)
     dtype = DTYPES[datatype]
-    if size != count * dtype.itemsize:
+    if len(view) != count * dtype.itemsize:
         raise InvalidInputError(
-            f"binary_data_size is {size} but {count} elements of {datatype} take "
+            f"{told_by} is {len(view)} but {count} elements of {datatype} take "
             f"{count * dtype.itemsize} bytes",
             where=where,
         )
     if count == 0:
         return np.empty(0, dtype)
-    array: Array = np.frombuffer(rest, dtype, count, offset)
+    array: Array = np.frombuffer(view, dtype)
     if datatype == "BOOL" and array.view(np.uint8).max() > 1:
         raise InvalidInputError("BOOL bytes must be 0 or 1", where=where)
     # The runtime reads elements in place; an address that is not a multiple of their size
@@ -179,13 +192,14 @@ def from_json(data: Any, datatype: str, shape: tuple[int, ...], count: int, wher
         return _floats_from_json(flat, kinds, datatype, where)
     if not kinds <= {int}:
         raise InvalidInputError(f"{datatype} data must be integers", where=where)
-    low, high = _bounds(dtype)
+    low, high = bounds(dtype)
     if flat and not (low <= min(flat) and max(flat) <= high):
         raise InvalidInputError(f"has a value outside {datatype} ({low} to {high})", where=where)
     return np.array(flat, dtype)
 
 
-def _bounds(dtype: np.dtype[Any]) -> tuple[int, int]:
+def bounds(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return the least and the greatest number of an integer dtype."""
     bits = dtype.itemsize * 8
     return (0, 2**bits - 1) if dtype.kind == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 

@@ -12,6 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from davy.core.clock import SystemClock
 from davy.packaging.package import Package
+from davy.predictor.admission import Limits
+from davy.predictor.batcher import Batcher
+from davy.predictor.catalogue import Catalogue, Models, Served
+from davy.predictor.explain import Explainer, ExplainLimits
+from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
@@ -45,7 +50,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 @pytest.fixture(scope="session")
 def model(package: Package) -> Model:
-    return load_model(package.path, public_key=None, threads=1)
+    return load_model(package.path, public_key=None)
 
 
 @pytest.fixture
@@ -54,12 +59,17 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def make_handler(model: Model, registry: CollectorRegistry) -> Callable[..., Handler]:
+def make_handler(
+    package: Package, model: Model, registry: CollectorRegistry
+) -> Callable[..., Handler]:
     def make(sink: Sink | None = None, **options: Any) -> Handler:
         contract = model.contract
-        metrics = PredictorMetrics(registry, contract, model.identity)
-        plane = DataPlane(model, InputPolicy(contract.inputs), metrics)
+        metrics = PredictorMetrics(MetricFamilies(registry), contract, model.identity)
         options = {"clock": SystemClock(), "max_body_bytes": 100_000, **options}
-        return Handler(plane, sink=sink or NoSink(), **options)
+        batcher = Batcher(Limits(), options["clock"])
+        plane = DataPlane(model, InputPolicy(contract.inputs), metrics, batcher)
+        served = Served(plane, sink or NoSink(), package.path)
+        explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=400), options["clock"])
+        return Handler(Models(Catalogue((served,))), explainer, **options)
 
     return make

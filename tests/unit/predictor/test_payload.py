@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.payload import Exchange, NoSink, PayloadLog, sampled
@@ -88,7 +89,7 @@ class Bench:
             PredictorSettings(**options),
             service="tiny-service",
             version=model.contract.version,
-            metrics=PredictorMetrics(self.registry, model.contract, model.identity),
+            metrics=PredictorMetrics(MetricFamilies(self.registry), model.contract, model.identity),
             pseudonymiser=pseudonymiser,
             client=httpx.AsyncClient(transport=httpx.MockTransport(receiver)),
         )

@@ -13,12 +13,13 @@ from davy.packaging.package import Package
 from davy.packaging.sign import generate_keys
 from davy.predictor.assembly import assemble
 from davy.predictor.model import Model, load_model
+from davy.predictor.payload import NoSink
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.verify import check
 
 
 def load(path: Path, public_key: Path | None = None) -> Model:
-    return load_model(path, public_key=public_key, threads=1)
+    return load_model(path, public_key=public_key)
 
 
 def test_scores_are_those_of_the_formula(model: Model, tiny: ModuleType) -> None:
@@ -112,6 +113,6 @@ def test_assembly_without_a_receiver_has_no_log(
 ) -> None:
     settings = PredictorSettings(model_dir=package.path)
     assembly = assemble(settings, registry=registry, clock=SystemClock())
-    assert assembly.log is None
+    assert isinstance(assembly.repository.models.find("tiny").sink, NoSink)
     asyncio.run(assembly.start())
     asyncio.run(assembly.close())

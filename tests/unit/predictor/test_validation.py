@@ -168,3 +168,18 @@ def test_asking_all_at_once_finds_what_asking_one_by_one_finds(
         policy == "reject" and expected["x", "range"]
     )
     assert (checked.rejection is not None) == bool(rejects)
+
+
+@pytest.mark.parametrize("policy", ["reject", "clip", "flag"])
+@pytest.mark.parametrize("categories", [None, ["a"]])
+def test_text_that_is_not_utf_8_is_refused_whatever_the_policy(
+    policy: str, categories: list[str] | None
+) -> None:
+    spec = number(datatype="BYTES", range=None, categories=categories, policy=policy)
+    assert check([spec], texts(b"a")).rejection is None
+    with pytest.raises(InvalidInputError, match="input 'x' row 1: is not UTF-8"):
+        check([spec], texts(b"a", b"\xff", b"a"))
+    wide = number(datatype="BYTES", range=None, shape=[-1, 2])
+    rows = np.array([[b"a", b"a"], [b"a", b"\xfe"]], dtype=object)
+    with pytest.raises(InvalidInputError, match="input 'x' row 1: is not UTF-8"):
+        check([wide], Tensor("x", "BYTES", (2, 2), rows))

@@ -1,0 +1,237 @@
+"""Executes requests: one that is alone at once, those that come while others run together.
+
+Belongs here: the queue, the worker thread, merging inputs and splitting outputs.
+Not here: which requests make a round (`davy.predictor.rounds`), who may wait
+(`davy.predictor.admission`).
+
+Nothing waits for company: requests are merged only because they wait for a round that runs. A
+request that is alone is executed in the event loop when it is short, because handing it to a
+thread would take as long as the model does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from davy.core.clock import Clock
+from davy.core.errors import DeadlineError, OverloadedError, PermanentError
+from davy.predictor.admission import Limits, Load, refuse
+from davy.predictor.metrics import PredictorMetrics
+from davy.predictor.model import Model
+from davy.predictor.rounds import Ticket, choose
+from davy.protocol.tensors import Array, Tensor
+
+Outputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one request asks of a model, its inputs known to fit the contract."""
+
+    model: Model
+    metrics: PredictorMetrics
+    feed: Mapping[str, Array]
+    outputs: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    work: Work
+    ticket: Ticket
+    answer: asyncio.Future[Outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What a round came to: an answer or an error for each job, rows and seconds of each run."""
+
+    answers: tuple[Outputs | Exception, ...]
+    runs: tuple[tuple[int, float], ...]
+
+
+class Batcher:
+    """One queue and one worker thread for all models of a process.
+
+    Parameters
+    ----------
+    limits : Limits
+        Bounds of rounds and of the queue.
+    clock : Clock
+        Times of arrival, deadlines, durations.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="davy-model")
+        self._queue: list[_Job] = []
+        self._queued = Load(0, 0.0)
+        self._running = False
+        self._ends = 0.0
+        self._after_large = False
+
+    async def run(self, work: Work, deadline: float | None = None) -> Outputs:
+        """Execute `work` and return its outputs.
+
+        Parameters
+        ----------
+        work : Work
+            The request.
+        deadline : float, optional
+            When nobody waits for it any more, on the monotonic clock.
+
+        Raises
+        ------
+        OverloadedError
+            Too much is ahead of it.
+        DeadlineError
+            Its deadline passed while it waited.
+        PermanentError
+            The model cannot execute it.
+        """
+        started = self._clock.monotonic()
+        speed = work.model.speed
+        own = speed.seconds(work.rows)
+        if not self._running and own <= self._limits.inline_seconds:
+            tensors = work.model.run(work.feed, work.outputs)
+            speed.observe(work.rows, self._clock.monotonic() - started)
+            work.metrics.executed(work.rows)
+            work.metrics.waited(0.0)
+            return tensors
+        left = None if deadline is None else deadline - started
+        error = refuse(self._load(started), work.rows, own, left, self._limits)
+        if error is not None:
+            raise error
+        share = speed.share(work.rows, self._limits.batch_rows)
+        ticket = Ticket(_group(work), work.rows, share, started, deadline)
+        job = _Job(work, ticket, asyncio.get_running_loop().create_future())
+        self._queue.append(job)
+        self._queued = Load(self._queued.rows + work.rows, self._queued.seconds + share)
+        if not self._running:
+            self._begin()
+        return await job.answer
+
+    def refusal(self) -> OverloadedError | None:
+        """Return why a request would be refused whatever it asks for, None when it would not.
+
+        Asked before a body is read: what is shed must cost next to nothing.
+        """
+        if not self._running:
+            return None
+        return refuse(self._load(self._clock.monotonic()), 0, 0.0, None, self._limits)
+
+    def close(self) -> None:
+        """End the worker thread once it has finished what it runs."""
+        self._pool.shutdown(wait=False)
+
+    def _load(self, now: float) -> Load:
+        running = max(0.0, self._ends - now) if self._running else 0.0
+        return Load(self._queued.rows, self._queued.seconds + running)
+
+    def _begin(self) -> None:
+        """Start the next round, if anybody waits."""
+        now = self._clock.monotonic()
+        # A job whose request is gone (its connection or its call was cancelled) is not executed.
+        queue = [job for job in self._queue if not job.answer.done()]
+        tickets = [job.ticket for job in queue]
+        chosen = choose(tickets, now, self._limits, after_large=self._after_large)
+        for index in chosen.expired:
+            queue[index].answer.set_exception(
+                DeadlineError("it passed while the request waited", where="the deadline")
+            )
+        jobs = [queue[index] for index in chosen.batch]
+        taken = {*chosen.batch, *chosen.expired}
+        self._queue = [job for index, job in enumerate(queue) if index not in taken]
+        self._queued = Load(
+            sum(job.ticket.rows for job in self._queue),
+            sum(job.ticket.seconds for job in self._queue),
+        )
+        self._running = bool(jobs)
+        self._after_large = chosen.large
+        if not jobs:
+            return
+        rows = sum(job.work.rows for job in jobs)
+        self._ends = now + jobs[0].work.model.speed.seconds(rows)
+        for job in jobs:
+            job.work.metrics.waited(now - job.ticket.arrived)
+        works = [job.work for job in jobs]
+        running = asyncio.get_running_loop().run_in_executor(
+            self._pool, execute, works, self._clock
+        )
+        running.add_done_callback(lambda done: self._finish(jobs, done))
+
+    def _finish(self, jobs: Sequence[_Job], done: asyncio.Future[Executed]) -> None:
+        executed = done.result()
+        work = jobs[0].work
+        for rows, seconds in executed.runs:
+            work.model.speed.observe(rows, seconds)
+            work.metrics.executed(rows)
+        for job, answer in zip(jobs, executed.answers, strict=True):
+            if job.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+        self._begin()
+
+
+def execute(works: Sequence[Work], clock: Clock) -> Executed:
+    """Execute works of one group together; alone when that fails, so that one fails alone."""
+    if len(works) > 1:
+        started = clock.monotonic()
+        try:
+            answers = _together(works)
+        except Exception:  # noqa: S110 (whose fault it is shows when each runs alone)
+            pass
+        else:
+            rows = sum(work.rows for work in works)
+            return Executed(tuple(answers), ((rows, clock.monotonic() - started),))
+    results: list[Outputs | Exception] = []
+    runs = []
+    for work in works:
+        started = clock.monotonic()
+        try:
+            results.append(work.model.run(work.feed, work.outputs))
+        except Exception as error:
+            results.append(error)
+        else:
+            runs.append((work.rows, clock.monotonic() - started))
+    return Executed(tuple(results), tuple(runs))
+
+
+def _together(works: Sequence[Work]) -> list[Outputs]:
+    names = tuple(dict.fromkeys(name for work in works for name in work.outputs))
+    feed = {name: np.concatenate([work.feed[name] for work in works]) for name in works[0].feed}
+    rows = sum(work.rows for work in works)
+    merged = {tensor.name: tensor for tensor in works[0].model.run(feed, names)}
+    for tensor in merged.values():
+        if tensor.shape[:1] != (rows,):
+            raise PermanentError(
+                f"has shape {list(tensor.shape)} for {rows} rows", where=f"output '{tensor.name}'"
+            )
+    answers = []
+    start = 0
+    for work in works:
+        end = start + work.rows
+        answers.append(tuple(_part(merged[name], start, end) for name in work.outputs))
+        start = end
+    return answers
+
+
+def _part(tensor: Tensor, start: int, end: int) -> Tensor:
+    data = tensor.data[start:end]
+    return Tensor(tensor.name, tensor.datatype, data.shape, data, tensor.parameters)
+
+
+def _group(work: Work) -> tuple[object, ...] | None:
+    if not work.model.together:
+        return None
+    # Same model, and same extent of every dimension but the rows.
+    return (id(work.model), *(array.shape[1:] for array in work.feed.values()))

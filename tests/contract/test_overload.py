@@ -1,0 +1,113 @@
+"""Twice the load that a real process can take: those who are let in are answered in time."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from davy.packaging.package import Package, write_package
+from davy.protocol.tensors import tensor
+from davy.protocol.v2 import InferRequest, encode_request
+
+pytestmark = pytest.mark.xdist_group("predictor")
+
+WIDTH = 512
+LAYERS = 30
+ROWS = 16
+MAX_WAIT = 0.3
+SECONDS = 5
+
+
+def large_package(tiny: ModuleType, folder: Path) -> Package:
+    """Write a package whose model takes milliseconds: one matrix, many times over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    matrix = (rng.normal(size=(WIDTH, WIDTH)) / WIDTH**0.5).astype(np.float32)
+    nodes = []
+    for layer in range(LAYERS):
+        source = "x" if layer == 0 else f"h{layer}"
+        nodes += [
+            helper.make_node("MatMul", [source, "matrix"], [f"m{layer}"]),
+            helper.make_node("Tanh", [f"m{layer}"], [f"h{layer + 1}"]),
+        ]
+    nodes.append(helper.make_node("ReduceMean", [f"h{LAYERS}", "axis"], ["score"], keepdims=0))
+    graph = helper.make_graph(
+        nodes,
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", WIDTH])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["rows"])],
+        [
+            numpy_helper.from_array(matrix, "matrix"),
+            numpy_helper.from_array(np.array([1]), "axis"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    small = tiny.write_tiny_package(folder)
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, WIDTH]}]
+    files = {
+        "model.onnx": folder / "model.onnx",
+        "reference.parquet": small.path / "reference.parquet",
+    }
+    contract = tiny.contract(name="large", inputs=inputs)
+    return write_package(folder / "large", contract, files, private_key=None)
+
+
+def test_twice_the_capacity(
+    predictor: ModuleType, load_client: ModuleType, tiny: ModuleType, tmp_path: Path
+) -> None:
+    package = large_package(tiny, tmp_path / "package")
+    rows = np.random.default_rng(2).uniform(0, 1, (ROWS, WIDTH)).round(2).astype(np.float32)
+    body = encode_request(InferRequest((tensor("x", rows),))).body
+    settings = {"max_wait_seconds": str(MAX_WAIT), "batch_rows": "64"}
+
+    async def go(client: Any) -> tuple[float, list[Any]]:
+        end = time.monotonic() + 2
+        await client.closed(6, lambda: time.monotonic() > end)
+        assert {told.status for told in client.answers} == {200}
+        capacity = len(client.answers) / 2
+        before = len(client.answers)
+        await client.opened(2 * capacity, SECONDS)
+        client.close()
+        return capacity, client.answers[before:]
+
+    with predictor.predictor_server(package.path, tmp_path / "work", settings) as server:
+        port = int(server.url.rpartition(":")[2])
+        client = load_client.LoadClient(port, body, "/v2/models/large/infer")
+        capacity, answers = asyncio.run(go(client))
+        metrics = httpx.get(f"{server.url}/metrics").text
+    count = Counter(told.status for told in answers)
+    ok = [told.seconds for told in answers if told.status == 200]
+    shed = [told.seconds for told in answers if told.status == 503]
+    p99, middle = (load_client.percentile(ok, share) for share in (0.99, 0.5))
+    refused = load_client.percentile(shed, 0.5)
+    figures = f"{capacity:.0f}/s, {count}, p99 {p99:.3f} s, refused after {refused:.3f} s"
+    # Nothing is lost.
+    assert set(count) == {200, 503}, figures
+    assert len(answers) == int(2 * capacity * SECONDS), figures
+    # Wide bounds, because other tests use the same cores: without a queue that is bounded, the
+    # last would wait for as long as the load lasted.
+    assert p99 < SECONDS / 3, figures
+    assert refused < middle, figures
+    assert count[200] >= 0.3 * capacity * SECONDS, figures
+    assert all(told.retry_after >= 1 for told in answers if told.status == 503)
+    found = {
+        outcome: sum(
+            float(line.rpartition(" ")[2])
+            for line in metrics.splitlines()
+            if line.startswith("davy_requests_total{") and f'outcome="{outcome}"' in line
+        )
+        for outcome in ("ok", "shed")
+    }
+    assert found == {
+        "ok": sum(told.status == 200 for told in client.answers),
+        "shed": sum(told.status == 503 for told in client.answers),
+    }
