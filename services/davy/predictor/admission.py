@@ -37,7 +37,7 @@ class Limits:
 
     batch_rows: int = 256
     batch_wait_seconds: float = 0.02
-    inline_seconds: float = 0.002
+    inline_seconds: float = 0.0005
     queue_rows: int = 50_000
     max_wait_seconds: float = 1.0
 

@@ -80,7 +80,7 @@ class PredictorSettings(DavySettings):
         "comes meanwhile waits that long. Nothing waits while nothing is executed.",
     )
     inline_seconds: float = Field(
-        0.002,
+        0.0005,
         ge=0,
         description="A request that is alone and takes no longer, by estimate, is executed in "
         "the event loop instead of the worker thread.",
