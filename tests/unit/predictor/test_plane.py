@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from davy.packaging.contract import TensorSpec
+from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.plane import DataPlane
@@ -37,10 +39,15 @@ def test_scores_are_counted_whatever_else_is_asked_for_before_them(
 ) -> None:
     outputs = [TensorSpec(name="margin", datatype="FP32"), *model.contract.outputs]
     contract = model.contract.model_copy(update={"outputs": outputs})
+    stand_in = replace(
+        model,
+        package=replace(model.package, contract=contract),
+        opened=replace(model.opened, session=StandInSession()),
+    )
     plane = DataPlane(
-        Model(contract, model.identity, StandInSession()),
+        stand_in,
         InputPolicy(contract.inputs),
-        PredictorMetrics(registry, contract, model.identity),
+        PredictorMetrics(MetricFamilies(registry), contract, model.identity),
     )
     inputs = tuple(tensor(name, values) for name, values in COLUMNS.items())
     wanted = tuple(RequestedOutput(name) for name in asked)
