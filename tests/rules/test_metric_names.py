@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from davy.detector.metrics import DetectorMetrics
 from davy.packaging.contract import Contract
+from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.rollout.engine import RolloutMetrics
 
@@ -65,7 +66,7 @@ def contract() -> Contract:
 def registered() -> set[str]:
     """Return the names under which Prometheus knows the series of every program."""
     registry = CollectorRegistry()
-    PredictorMetrics(registry, contract(), "0")
+    PredictorMetrics(MetricFamilies(registry), contract(), "0")
     DetectorMetrics(registry)
     RolloutMetrics(registry)
     families: list[Metric] = list(registry.collect())

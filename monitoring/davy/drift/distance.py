@@ -22,8 +22,6 @@ Values = NDArray[Any]
 FeatureWindow = Mapping[str, Values]
 """The rows of one stretch of time: one entry per feature, all of the same length."""
 
-SCORE = "score"
-"""Name under which the model's own output stands in a window, beside its features."""
 
 DetectorName = Literal["ks", "chi2", "missing"]
 

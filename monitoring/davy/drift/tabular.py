@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from davy.drift.describe import compare, examples
-from davy.drift.distance import SCORE, FeatureWindow
+from davy.drift.distance import FeatureWindow
 from davy.drift.interface import Measure
 from davy.drift.judge import TOLERANCE, Null, Rules, TestKey, judge
 from davy.drift.missing import MissingShare
 from davy.drift.result import DriftResult, FeatureDrift
 from davy.drift.tabular_alibi import AlibiTabular
 from davy.drift.tabular_native import NativeTabular
+from davy.protocol.names import SCORE
 
 Engine = Literal["alibi", "native"]
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from davy.core.files import MachineWritten
-from davy.data.gate import IndicatorName as IndicatorName  # noqa: PLC0414 (re-exported)
-from davy.drift.distance import SCORE
+from davy.protocol.names import SCORE
 
 SCHEMA_VERSION = "1"
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.data.task import Task
-from davy.drift.distance import SCORE
 from davy.drift.null import null_distances
 from davy.packaging.contract import Calibration, FeatureNull
+from davy.protocol.names import SCORE
 
 # With eight weeks the smallest p-value is about 1/800, below what Benjamini-Hochberg asks of the
 # first of some thirty tests at a false discovery rate of 0.05.

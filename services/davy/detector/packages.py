@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.detector.settings import DetectorSettings
-from davy.drift.distance import SCORE, FeatureWindow, Values
+from davy.drift.distance import FeatureWindow, Values
 from davy.drift.interface import Detector
 from davy.drift.judge import Null, Rules, TestKey, too_coarse
 from davy.drift.tabular import tabular_detector
 from davy.packaging.contract import Calibration, score_output
 from davy.packaging.package import REFERENCE, Package, read_package
+from davy.protocol.names import SCORE
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -18,7 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from davy.drift.distance import SCORE, FeatureWindow, Values
+from davy.drift.distance import FeatureWindow, Values
+from davy.protocol.names import SCORE
 
 Refusal = Literal["duplicate", "late"]
 """Why an event is of no use: it was told before; its request had stopped waiting for it."""

@@ -24,13 +24,13 @@ from davy.predictor.inference import late
 from davy.predictor.model import Model
 from davy.predictor.plane import DataPlane
 from davy.predictor.shapley import Attributions, Columns, attribute
+from davy.protocol.names import SCORE
 from davy.protocol.tensors import Array, tensor
 from davy.protocol.v2 import InferRequest, InferResponse
 
 METHOD = "shapley_permutation_sampling"
 BASE = "base_value"
 PREFIX = "attribution:"
-SCORE = "score"
 FEWEST_SAMPLES = 4
 # Explanations that wait for the one worker; each is bounded in time.
 MOST_WAITING = 4

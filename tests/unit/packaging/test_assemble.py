@@ -6,9 +6,10 @@ from typing import get_args
 
 import pytest
 
+from davy.data.gate import IndicatorName
 from davy.data.task import Indicator, Rollout, Task, load_task
 from davy.packaging.assemble import Findings, assemble
-from davy.packaging.contract import Contract, IndicatorName, Period, Range
+from davy.packaging.contract import Contract, Period, Range
 from davy.rollout.spec import Candidate, RolloutSpec, Step
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)

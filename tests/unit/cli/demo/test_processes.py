@@ -65,6 +65,10 @@ def test_children_end_when_the_demo_is_killed(tmp_path: Path):
     ) as demo:
         assert demo.stdout is not None
         child = int(demo.stdout.readline())
+        # The kernel is told by setpriv, just before it becomes the program.
+        end = time.monotonic() + 10
+        while "setpriv" in Path(f"/proc/{child}/exe").readlink().name and time.monotonic() < end:
+            time.sleep(0.01)
         assert is_alive(child)
         demo.kill()
     assert until_dead(child)
