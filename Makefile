@@ -4,6 +4,7 @@
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
 export OMP_NUM_THREADS := 1
+export ORT_DISABLE_TELEMETRY := 1
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,7 @@ lock: setup ## Resolve the locked sets again
 	done
 
 clean: ## Remove everything that the demo and the tests wrote
+	@test ! -e demo/.lock || flock -n demo/.lock true || { echo "error: demo/: a demo runs here; end it first"; exit 73; }
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 
 distclean: clean ## Remove .venv too

@@ -185,6 +185,8 @@ def _follow(request: Path, key: bytes, follower: Follower, log: IO[str]) -> int:
     # More threads than that are slower beside other work on a machine with few cores.
     environment = {
         "OMP_NUM_THREADS": "1",
+        # onnxruntime would tell its makers of this machine.
+        "ORT_DISABLE_TELEMETRY": "1",
         **os.environ,
         # Without it each run would make a key of its own.
         "DAVY_PIPELINE_PSEUDONYM_KEY": key.decode(),

@@ -22,6 +22,7 @@ from davy.predictor.multiprocess import separate
 # Before BentoML is imported: both are read when its modules are.
 separate(os.environ)
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import bentoml  # noqa: E402
 

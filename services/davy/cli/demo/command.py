@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from davy.core.errors import ConflictError, NotFoundError
+from davy.core.errors import ConfigurationError, ConflictError, NotFoundError
 from davy.core.files import write_atomic
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(
 ) -> None:
     """Train, serve, promote, roll back, raise an alarm; exit 0 only if all came out as claimed.
 
-    Settings are those of the section [demo]; run it in a checkout.
+    Settings are DAVY_DEMO_*; run it in a checkout.
     """
     from rich.console import Console
 
@@ -91,7 +91,7 @@ def run(
                 terminal.summary(findings.claims)
                 terminal.say(f"report: {os.path.relpath(report)}")
                 for canary in findings.canaries:
-                    terminal.say(f"davy rollout replay {os.path.relpath(canary.record)}")
+                    terminal.say(f".venv/bin/davy rollout replay {os.path.relpath(canary.record)}")
                 if keep:
                     _show_addresses(story, terminal)
                     threading.Event().wait()
@@ -105,7 +105,14 @@ def run(
 @contextmanager
 def _locked(base: Path) -> Iterator[None]:
     """Hold the state folder for this run alone."""
-    base.mkdir(parents=True, exist_ok=True)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot be made a folder ({error.strerror})",
+            where=str(base),
+            fix="Set DAVY_DEMO_STATE to a folder that can be written",
+        ) from None
     with (base / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,7 +156,7 @@ def _uninterrupted_end(supervisor: Supervisor) -> Iterator[Supervisor]:
 
 
 def _show_addresses(story: Story, terminal: Terminal) -> None:
-    terminal.chapter("Left running; Ctrl-C ends it")
+    terminal.chapter("Left running, without traffic; Ctrl-C ends it")
     addresses = story.stack.addresses
     for what in ("router", "router_api", "prometheus", "alertmanager", "detector"):
         terminal.say(f"{what.replace('_', ' '):<14} {addresses.url(what)}")

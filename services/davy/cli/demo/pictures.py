@@ -161,9 +161,8 @@ def drift_picture(windows: Sequence[Mapping[str, Any]], drift_sent: float) -> st
     for name, values in effects.items():
         if len(values) == len(ends):
             label = name if name in loudest else None
-            axis.plot(
-                ends, values, marker="o", markersize=3, label=label, alpha=1 if label else 0.3
-            )
+            color = None if label else "#bdbdbd"
+            axis.plot(ends, values, marker="o", markersize=3, label=label, color=color)
     axis.axhline(1.0, color=GREY, linestyle="--", linewidth=1)
     axis.axvline(0.0, color=GREY, linestyle="--", linewidth=1)
     axis.set_yscale("symlog", linthresh=1.0)

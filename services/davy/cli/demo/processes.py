@@ -24,6 +24,9 @@ import psutil
 
 from davy.core.errors import MissingDependencyError, PermanentError, UnavailableError
 
+# Libraries that would tell their makers of this machine.
+QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true"}
+
 
 class ProcessDiedError(PermanentError):
     """A program that the demo needs ended by itself."""
@@ -104,7 +107,7 @@ class Supervisor:
                 stdin=subprocess.PIPE if control else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PATH": search_path(), **(environment or {})},
+                env={**os.environ, **QUIET, "PATH": search_path(), **(environment or {})},
                 start_new_session=True,
             )
         child = Child(name, popen, log)

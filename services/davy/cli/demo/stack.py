@@ -143,7 +143,6 @@ class Stack:
                 "DAVY_PREDICTOR_PAYLOAD_URL": self.addresses.url("detector") + "/",
                 "DAVY_PREDICTOR_PAYLOAD_SAMPLE_RATE": str(self.settings.payload_sample_rate),
                 "DAVY_PREDICTOR_SERVICE_NAME": MODEL.replace("_", "-"),
-                "BENTOML_DO_NOT_TRACK": "true",
                 "BENTOML_HOME": str(self.state / "bentoml"),
             },
         )
