@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from davy.core.clock import ManualClock
 from davy.predictor.handler import Handler
@@ -232,10 +233,10 @@ def test_a_request_against_the_contract(
 def test_what_is_flagged_but_cannot_be_executed_is_the_models_fault(
     make_handler: Callable[..., Handler],
     registry: CollectorRegistry,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     sink = RecordingSink()
-    answer = call(make_handler(sink), content=body(feed(kind=[0, 77]), id="r9").body)
+    with capture_logs() as lines:
+        answer = call(make_handler(sink), content=body(feed(kind=[0, 77]), id="r9").body)
     assert answer.status_code == 500
     assert "could not execute" in answer.json()["error"]
     assert "(request r9)" in answer.json()["error"]
@@ -245,7 +246,7 @@ def test_what_is_flagged_but_cannot_be_executed_is_the_models_fault(
     flagged["version"] = answer.headers["davy-model-version"]
     assert registry.get_sample_value("davy_input_violations_total", flagged) == 1
     assert sink.exchanges == []
-    assert "r9" in "".join(capfd.readouterr())
+    assert [line["request_id"] for line in lines if line["log_level"] == "error"] == ["r9"]
 
 
 class SlowModelClock(ManualClock):
