@@ -116,7 +116,9 @@ def total_variation(sample: Values, reference: Values) -> float:
     categories = np.union1d(sample, reference)
     ours = np.bincount(np.searchsorted(categories, sample), minlength=categories.size)
     theirs = np.bincount(np.searchsorted(categories, reference), minlength=categories.size)
-    return float(0.5 * np.abs(ours / sample.size - theirs / reference.size).sum())
+    distance = 0.5 * np.abs(ours / sample.size - theirs / reference.size).sum()
+    # Shares that are rounded can add up to a little more than 1.
+    return min(1.0, float(distance))
 
 
 def missing_share(values: Values) -> float:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -17,6 +17,7 @@ def test_kolmogorov_smirnov_is_scipys_with_ties_too(sample, reference):
 
 
 @given(samples, samples)
+@example(np.array([-3]), np.array([0, 1, -1, 2, 2, -2]))
 def test_total_variation_is_symmetric_and_a_share(sample, reference):
     distance = total_variation(sample, reference)
     assert 0 <= distance <= 1
