@@ -5,6 +5,7 @@ Belongs here: options, the lock, signals, the exit code. Not here: the loop.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from davy.core.clock import SystemClock
 from davy.core.errors import ConfigurationError, ConflictError, NotFoundError
 from davy.core.files import write_atomic
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The whole loop on one machine.", no_args_is_help=True)
 
 RUN = "run"
+REPORT = "report.html"
+SUMMARY = "summary.json"
 INTERRUPTED = 130
 
 
@@ -53,11 +57,12 @@ def run(
     from davy.cli.demo.claims import all_hold
     from davy.cli.demo.ports import Ports
     from davy.cli.demo.processes import Supervisor
-    from davy.cli.demo.report import write_report
+    from davy.cli.demo.report import Made, write_report
     from davy.cli.demo.settings import DemoSettings
     from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
     from davy.cli.demo.story import Story
     from davy.cli.demo.terminal import Terminal
+    from davy.kubeflow.code import code_version
 
     settings = DemoSettings.load()
     root = Path.cwd()
@@ -72,6 +77,10 @@ def run(
         addresses = Addresses.take(ports)
         state = base / RUN
         shutil.rmtree(state, ignore_errors=True)
+        for name in (REPORT, SUMMARY):
+            (base / name).unlink(missing_ok=True)
+        clock = SystemClock()
+        began = clock.monotonic()
         try:
             with _uninterrupted_end(Supervisor(state / "logs")) as supervisor:
                 stack = Stack(
@@ -85,21 +94,33 @@ def run(
                 )
                 story = Story(stack, terminal)
                 findings = story.tell()
-                report = write_report(base / "report.html", findings)
+                made = Made(
+                    clock.now(),
+                    clock.monotonic() - began,
+                    code_version(),
+                    root / "monitoring" / "runbooks",
+                )
+                report = write_report(base / REPORT, findings, made)
                 claims = [dataclasses.asdict(claim) for claim in findings.claims]
-                write_atomic(base / "summary.json", json.dumps(claims, indent=2) + "\n")
+                write_atomic(base / SUMMARY, json.dumps(claims, indent=2) + "\n")
                 terminal.summary(findings.claims)
                 terminal.say(f"report: {os.path.relpath(report)}")
                 for canary in findings.canaries:
                     terminal.say(f".venv/bin/davy rollout replay {os.path.relpath(canary.record)}")
                 if keep:
                     _show_addresses(story, terminal)
-                    threading.Event().wait()
+                    _wait_for_interrupt()
         except KeyboardInterrupt:
             terminal.say("interrupted; everything that was started has been ended")
             raise typer.Exit(INTERRUPTED) from None
     if not all_hold(findings.claims):
         raise typer.Exit(1)
+
+
+def _wait_for_interrupt() -> None:
+    """Return at Ctrl-C, which is how a run that was kept is meant to end."""
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 @contextmanager

@@ -127,7 +127,16 @@ def traffic_picture(
         above.plot(times, _rates(lines, "answered", version), label=f"{name} ({version})")
         latency = [line["latency"].get(version, {}).get("p99") for line in lines[1:]]
         below.plot(times, [v * 1000 if v is not None else float("nan") for v in latency])
-    above.plot(times, _rates(lines, "errors", None), color=COLORS["fail"], label="errors")
+    errors = _rates(lines, "errors", None)
+    # Zero is where no line is: it would lie on the axis, over the models'.
+    shown = [rate or float("nan") for rate in errors]
+    above.plot(
+        times,
+        shown,
+        color=COLORS["fail"],
+        marker=".",
+        label=f"errors ({sum(lines[-1]['errors'].values())})",
+    )
     for axis in (above, below):
         axis.axvline(drift_sent - start, color=GREY, linestyle="--", linewidth=1)
     above.set_ylabel("answers a second")

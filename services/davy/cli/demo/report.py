@@ -6,6 +6,8 @@ Belongs here: the page. Not here: its pictures.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from pathlib import Path
 
@@ -29,17 +31,40 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 .yes { color: #2e7d32; font-weight: 600 } .no { color: #c62828; font-weight: 600 }
 svg { width: 100%; height: auto } .note { color: #616161 }
 .scroll { overflow-x: auto }
+details { white-space: pre-wrap; max-width: 45rem }
+@media (max-width: 640px) {
+  body { margin: 1rem auto } .scroll > svg { min-width: 40rem }
+  td { overflow-wrap: anywhere }
+}
 iframe { width: 100%; height: 40rem; border: 1px solid #e0e0e0 }
 """
 
 
-def write_report(path: Path, findings: Findings) -> Path:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """When and by what a run was made; ``runbooks`` is the folder of their Markdown pages."""
+
+    time: datetime
+    seconds: float
+    code: str
+    runbooks: Path
+
+    def sentence(self) -> str:
+        """Return it for people."""
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return (
+            f"Ended on {self.time:%Y-%m-%d at %H:%M} UTC after {minutes} min {seconds} s, "
+            f"by Davy {self.code}."
+        )
+
+
+def write_report(path: Path, findings: Findings, made: Made) -> Path:
     """Write the page and return its path."""
-    write_atomic(path, render(findings))
+    write_atomic(path, render(findings, made))
     return path
 
 
-def render(findings: Findings) -> str:
+def render(findings: Findings, made: Made) -> str:
     """Return the page as HTML."""
     names = {p.contract.version: variant for variant, p in findings.packages.items()}
     parts = [
@@ -47,11 +72,12 @@ def render(findings: Findings) -> str:
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
         f"<title>Davy demo</title><style>{STYLE}</style></head><body>",
         "<h1>One run of the whole loop</h1>",
+        f"<p class='note'>{escape(made.sentence())}</p>",
         _claims(findings),
         *(_canary(canary) for canary in findings.canaries),
         "<h2>Traffic</h2>",
-        pictures.traffic_picture(findings.traffic, names, findings.drift_sent),
-        _drift(findings),
+        _wide(pictures.traffic_picture(findings.traffic, names, findings.drift_sent)),
+        _drift(findings, made.runbooks),
         *(_compression(variant, package) for variant, package in findings.packages.items()),
         "<h2>Model card of the better model</h2>",
         _card(findings.packages["better"]),
@@ -80,7 +106,7 @@ def _canary(canary: CanaryResult) -> str:
             f"<h2>Canary: the {escape(canary.name)} candidate, {escape(canary.phase)}</h2>",
             f"<p>{escape(canary.candidate)} against {escape(canary.stable)}, "
             f"{len(record.looks)} looks. {escape(canary.decisive.message)}</p>",
-            pictures.rollout_picture(record),
+            _wide(pictures.rollout_picture(record)),
             "<p class='note'>Bars: what the canary's own rate may be, at a confidence that holds "
             "at every look at once; dashed: what is allowed.</p>",
             *_ratios(record),
@@ -93,21 +119,30 @@ def _ratios(record: Record) -> tuple[str, ...]:
     if not picture:
         return ("<p class='note'>No event in either arm: nothing to say of a ratio.</p>",)
     return (
-        picture,
+        _wide(picture),
         "<p class='note'>Bars: the canary's rate over the stable arm's, at the same confidence; "
         "dashed: the ratio that is tolerable.</p>",
     )
 
 
-def _drift(findings: Findings) -> str:
+def _drift(findings: Findings, runbooks: Path) -> str:
     rows = [
         (escape(alert.feature), escape(alert.summary), escape(alert.runbook))
         for alert in findings.alerts
     ]
     picture = (
-        pictures.drift_picture(findings.windows, findings.drift_sent) if findings.windows else ""
+        _wide(pictures.drift_picture(findings.windows, findings.drift_sent))
+        if findings.windows
+        else ""
     )
-    return f"<h2>Drift</h2>{picture}{_table(('feature', 'alert', 'runbook'), rows)}"
+    pages = [
+        f"<details><summary>Runbook {escape(name)}</summary>"
+        f"{escape((runbooks / f'{name}.md').read_text(encoding='utf-8'))}</details>"
+        for name in sorted({alert.name for alert in findings.alerts})
+        if (runbooks / f"{name}.md").is_file()
+    ]
+    table = _table(("feature", "alert", "runbook"), rows)
+    return f"<h2>Drift</h2>{picture}{table}{''.join(pages)}"
 
 
 def _compression(variant: str, package: Package) -> str:
@@ -137,6 +172,11 @@ def _candidate(item: CompressionCandidate, *, chosen: bool) -> tuple[str, ...]:
 def _card(package: Package) -> str:
     card = (package.path / "card.html").read_text(encoding="utf-8")
     return f"<iframe title='model card' sandbox srcdoc=\"{escape(card, quote=True)}\"></iframe>"
+
+
+def _wide(picture: str) -> str:
+    """Return a picture that a narrow screen scrolls instead of shrinking it."""
+    return f"<div class='scroll'>{picture}</div>"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
