@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -39,6 +40,8 @@ def main(request: Path) -> None:
     warnings.simplefilter("ignore")
     from davy.kubeflow.pipeline import train_and_package
 
+    # kfp writes the interpreter's path into the text of a shell script as it is.
+    sys.executable = shlex.quote(sys.executable)
     kfp.local.init(
         kfp.local.SubprocessRunner(use_venv=False),
         pipeline_root=fields["root"],

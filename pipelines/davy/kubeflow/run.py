@@ -22,7 +22,7 @@ from typing import IO
 from urllib.parse import unquote
 
 from davy.core.clock import Clock, SystemClock
-from davy.core.errors import DavyError
+from davy.core.errors import ConfigurationError, DavyError
 from davy.data.pseudonym import find_key
 from davy.data.settings import PipelineSettings
 from davy.data.task import Task, parse_task
@@ -89,36 +89,42 @@ def run_local(
 
     Raises
     ------
+    ConfigurationError
+        `work` or `store` is not a folder and cannot be made one.
     DavyError
         A step failed. Where it raised an error of Davy's, one of the same class with the step's
         name in front; else one with the last line that it printed. `where` names the log.
     """
     task = parse_task(task_text)
-    work = work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
+    work, store = work.resolve(), store.resolve()
+    for folder in (work, store):
+        _make(folder)
     log = work / LOG_NAME
     secret = PipelineSettings.load().pseudonym_key
     key = find_key(secret.get_secret_value() if secret else None, work)
-    with tempfile.TemporaryDirectory(dir=work, prefix=".run-") as folder:
-        result = Path(folder) / "result.json"
-        request = Path(folder) / "request.json"
+    with tempfile.TemporaryDirectory(dir=work, prefix=".run-") as made:
+        folder = Path(made)
+        result = folder / "result.json"
+        request = folder / "request.json"
+        temporary = folder / "tmp"
         fields = {
             "root": str(work / "steps"),
-            "workspace": str(Path(folder) / "workspace"),
+            "workspace": str(folder / "workspace"),
             "cache": str(work / "cache" / cache_name(task, key)) if cache else None,
             "result": str(result),
             "arguments": {
                 "task_text": task_text,
-                "store": str(store.resolve()),
+                "store": str(store),
                 "households": households,
                 "parent": parent or "",
                 "private_key": str(private_key.resolve()) if private_key else "",
             },
         }
         request.write_text(json.dumps(fields), encoding="utf-8")
+        temporary.mkdir()
         follower = Follower(on_step or (lambda _step, _status: None), clock or SystemClock())
         with log.open("a", encoding="utf-8") as file:
-            code = _follow(request, key, follower, file)
+            code = _follow(request, key, temporary, follower, file)
         if code != 0 or not result.is_file():
             raise failure(follower, work / "steps", log)
         return Path(json.loads(result.read_text(encoding="utf-8"))["package"])
@@ -181,7 +187,18 @@ def cache_name(task: Task, key: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def _follow(request: Path, key: bytes, follower: Follower, log: IO[str]) -> int:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot be made a folder ({error.strerror})",
+            where=str(folder),
+            fix="Name a folder that can be written",
+        ) from None
+
+
+def _follow(request: Path, key: bytes, temporary: Path, follower: Follower, log: IO[str]) -> int:
     # More threads than that are slower beside other work on a machine with few cores.
     environment = {
         "OMP_NUM_THREADS": "1",
@@ -190,6 +207,8 @@ def _follow(request: Path, key: bytes, follower: Follower, log: IO[str]) -> int:
         **os.environ,
         # Without it each run would make a key of its own.
         "DAVY_PIPELINE_PSEUDONYM_KEY": key.decode(),
+        # kfp leaves a script of each step behind.
+        "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
     }

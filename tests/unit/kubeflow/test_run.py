@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from davy.core.clock import ManualClock
-from davy.core.errors import DavyError, InvalidInputError
+from davy.core.errors import ConfigurationError, DavyError, InvalidInputError
 from davy.data.task import load_task, task_text
 from davy.kubeflow import run as runs
 from davy.kubeflow.failure import record
@@ -160,7 +160,21 @@ def test_the_cache_knows_the_data_and_the_key(tmp_path: Path) -> None:
     assert cache_name(task, b"a") != before
 
 
-def test_a_real_run_that_fails_leaves_no_package(tmp_path: Path) -> None:
+def environment_with_a_space(folder: Path) -> str:
+    """Return the interpreter of this environment under a path that has a space."""
+    home = folder / "my environment"
+    (home / "bin").mkdir(parents=True)
+    (home / "pyvenv.cfg").symlink_to(Path(sys.prefix) / "pyvenv.cfg")
+    (home / "lib").symlink_to(Path(sys.prefix) / "lib")
+    python = home / "bin" / "python3"
+    python.symlink_to(Path(sys.executable).resolve())
+    return str(python)
+
+
+def test_a_real_run_that_fails_leaves_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", environment_with_a_space(tmp_path))
     task = load_task(TASK, [f"data.source=file://{tmp_path / 'nowhere'}"])
     seen: list[tuple[str, str]] = []
     with pytest.raises(DavyError) as caught:
@@ -175,8 +189,18 @@ def test_a_real_run_that_fails_leaves_no_package(tmp_path: Path) -> None:
     assert str(caught.value).startswith("step prepare-data: ")
     assert "nowhere" in str(caught.value)
     assert seen == [("prepare-data", "started"), ("prepare-data", "failed")]
-    assert not (tmp_path / "store").exists()
+    assert list((tmp_path / "store").iterdir()) == []
     log = (tmp_path / "work" / "pipeline.log").read_text()
     assert "Traceback" in log
     assert "\x1b" not in log
     assert list((tmp_path / "work").glob(".run-*")) == []
+
+
+@pytest.mark.parametrize("name", ["store", "work"])
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    folders = {"store": tmp_path / "store", "work": tmp_path / "work", name: tmp_path / "file"}
+    with pytest.raises(ConfigurationError, match="file: cannot be made a folder"):
+        run_local(task_text(load_task(TASK)), **folders)
