@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,6 +28,10 @@ PARTS = {
 }
 
 
+# The exit code of a process that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
+
+
 def build() -> typer.Typer:
     """Return the whole command line."""
     app = typer.Typer(
@@ -34,16 +41,39 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+    app.callback()(_root)
     for name, module in PARTS.items():
         app.add_typer(importlib.import_module(module).app, name=name)
     return app
+
+
+def program(path: str) -> str:
+    """Return how a person calls the program at `path`: kubectl finds its plugins by a hyphen."""
+    return "kubectl davy" if Path(path).stem == "kubectl-davy" else "davy"
 
 
 def main() -> None:
     """Run the command line; an error that Davy raised becomes a line and its exit code."""
     logging.configure(style="console" if sys.stderr.isatty() else "json")
     try:
-        build()()
+        build()(prog_name=program(sys.argv[0]))
     except DavyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # while the parts are imported; typer answers it in a command
+        sys.exit(INTERRUPTED)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"davy {version('davylamp')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say the version", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
