@@ -5,7 +5,8 @@ one class in its own ``settings.py``, and the reference page in ``services/SETTI
 from those.
 
 A setting ``port`` of the predictor is the variable ``DAVY_PREDICTOR_PORT``, or the key ``port``
-in the table ``[predictor]`` of the TOML file that ``DAVY_CONFIG`` names.
+in the table ``[predictor]`` of the TOML file that ``DAVY_CONFIG`` names. Variables that Kubernetes
+makes from Services are no settings, whatever they are called (`davy.core.service_links`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Self
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -25,6 +27,7 @@ from pydantic_settings import (
 
 from davy.core.errors import ConfigurationError
 from davy.core.files import nearest
+from davy.core.service_links import service_links, without
 
 CONFIG_VARIABLE = "DAVY_CONFIG"
 
@@ -45,6 +48,8 @@ class DavySettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic's signature)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: arguments, environment, file."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = without(env_settings.env_vars, service_links(os.environ))
         file = InitSettingsSource(settings_cls, init_kwargs=_file_section(cls.section))
         return init_settings, env_settings, file
 
@@ -80,7 +85,7 @@ def _reject_unknown_variables(cls: type[DavySettings]) -> None:
     prefix = str(cls.model_config.get("env_prefix", "")).upper()
     if not prefix:
         return
-    for variable in os.environ:
+    for variable in sorted(os.environ.keys() - service_links(os.environ)):
         name = variable[len(prefix) :].lower()
         if variable.startswith(prefix) and name not in cls.model_fields:
             raise ConfigurationError(
