@@ -1,4 +1,4 @@
-"""What the engine needs from outside: four small protocols.
+"""What the engine needs from outside: four small protocols; and what the operator needs besides.
 
 Belongs here: the protocols and what passes through them. Not here: any implementation.
 """
@@ -32,6 +32,40 @@ class Traffic(Protocol):
 
     def not_ready(self, arms: Arms) -> tuple[str, ...]:
         """Return the versions that have no ready server."""
+        ...
+
+
+class Workload(Protocol):
+    """What runs the arms, where a rollout has to make and remove them itself (KServe).
+
+    An adapter of KServe is a `Traffic` and this. There ``set_weight(arms, 0)`` makes the canary
+    when it is not there yet, without a request to it.
+    """
+
+    def serving(self) -> str:
+        """Return the version that is the stable arm now.
+
+        Raises
+        ------
+        NotFoundError
+            The InferenceService is gone.
+        InvalidInputError
+            It does not say its version.
+        """
+        ...
+
+    def settle(self, arms: Arms, *, promoted: bool) -> bool:
+        """Go one step towards one arm only: the canary when `promoted`, else the stable one.
+
+        Called again and again, by an operator that may have been killed in between, until it
+        returns True: the leaving arm is gone and lost no request. Never removes an arm that still
+        has weight.
+
+        Raises
+        ------
+        ConflictError
+            Somebody else changed the InferenceService since: nothing was written.
+        """
         ...
 
 
