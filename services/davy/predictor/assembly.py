@@ -140,7 +140,7 @@ def _grpc(
         clock=clock,
         address=f"{settings.grpc_host}:{settings.grpc_port}",
         max_message_bytes=settings.max_body_bytes,
-        ready=lambda: not handler.draining,
+        ready=lambda: handler.ready,
     )
 
 

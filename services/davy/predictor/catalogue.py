@@ -6,7 +6,7 @@ Not here: loading packages (`davy.predictor.repository`), inference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,7 +111,28 @@ class Models:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
+        self._catalogue = catalogue
+        self._told: list[Callable[[], None]] = []
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is served now; whoever asked `on_change` is told when it is replaced."""
+        return self._catalogue
+
+    @catalogue.setter
+    def catalogue(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        for tell in self._told:
+            tell()
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to be asked: without a model a server is not ready."""
+        return bool(self._catalogue.entries)
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call `tell` after each change."""
+        self._told.append(tell)
 
     def find(self, name: str, version: str | None = None) -> Served:
         """Return the package that a caller names; see `Catalogue.find`."""

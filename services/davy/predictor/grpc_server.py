@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from typing import Any, NoReturn
@@ -128,7 +128,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 1),
             ]
         )
-        self._draining: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         self._register()
 
     async def start(self) -> None:
@@ -148,19 +148,30 @@ class GrpcServer:
                 fix="Set DAVY_PREDICTOR_GRPC_PORT to a free port",
             ) from None
         await self._server.start()
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self._tell()
+        self._models.on_change(lambda: self._later(self._tell()))
         self._log.info("listening", address=self._address)
 
     def drain(self) -> None:
         """Tell whoever watches this server's health to go elsewhere; go on answering."""
-        self._draining = asyncio.get_running_loop().create_task(
-            self._health.enter_graceful_shutdown()
-        )
+        self._later(self._health.enter_graceful_shutdown())
 
     async def close(self) -> None:
         """Refuse new calls and end when those under way have, or after `GRACE_SECONDS`."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(GRACE_SECONDS)
+
+    async def _tell(self) -> None:
+        """Tell who watches whether there is a model to ask; a drain is told by `drain`."""
+        statuses = health_pb2.HealthCheckResponse
+        status = statuses.SERVING if self._models.any else statuses.NOT_SERVING
+        for service in (health.OVERALL_HEALTH, SERVICE):
+            await self._health.set(service, status)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     def _register(self) -> None:
         calls: dict[str, Callable[[bytes, Any], Awaitable[bytes]]] = {

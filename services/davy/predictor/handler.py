@@ -105,6 +105,11 @@ class Handler:
         self._log = get_logger("predictor")
         self.draining = False
 
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome: there is a model, and the server is not ending."""
+        return self._models.any and not self.draining
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         try:
@@ -158,7 +163,7 @@ class Handler:
         return only.version if only is not None else ""
 
     def _get(self, route: Route) -> Answer:
-        ready = not self.draining
+        ready = self.ready
         catalogue = self._models.catalogue
         answer = document(route, catalogue, ready=ready, server_version=self._server_version)
         if route.kind == "server" and self._repository is not None:

@@ -69,9 +69,10 @@ class RecordingSink:
 class Bench:
     """A gRPC server over the tiny model, in the test's own event loop, and a client of it."""
 
-    def __init__(self, server: GrpcServer, channel: Any) -> None:
+    def __init__(self, server: GrpcServer, channel: Any, models: Models) -> None:
         self.server = server
         self.channel = channel
+        self.models = models
 
     def call(self, method: str, request: Any, **options: Any) -> Any:
         answer = getattr(messages, f"{method}Response")
@@ -115,7 +116,7 @@ def run(
         await server.start()
         try:
             async with grpc.aio.insecure_channel(address) as channel:
-                await scenario(Bench(server, channel))
+                await scenario(Bench(server, channel, models))
         finally:
             await server.close()
 
@@ -391,6 +392,24 @@ def test_health_follows_the_drain_and_calls_are_still_answered(run: Any) -> None
             assert found.status == leaving
         await bench.call("ModelInfer", question())
         watch.cancel()
+
+    run(scenario)
+
+
+def test_without_a_model_it_is_not_ready_and_says_so_to_who_watches(run: Any) -> None:
+    async def scenario(bench: Bench) -> None:
+        stub = health_pb2_grpc.HealthStub(bench.channel)
+        watches = [
+            stub.Watch(health_pb2.HealthCheckRequest(service=service)) for service in ("", SERVICE)
+        ]
+        full = bench.models.catalogue
+        for catalogue, status in ((full, "SERVING"), (Catalogue(()), "NOT_SERVING")) * 2:
+            bench.models.catalogue = catalogue
+            for watch in watches:
+                found = await asyncio.wait_for(watch.read(), 5)
+                assert health_pb2.HealthCheckResponse.ServingStatus.Name(found.status) == status
+        for watch in watches:
+            watch.cancel()
 
     run(scenario)
 

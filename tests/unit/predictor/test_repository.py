@@ -1,12 +1,14 @@
 import asyncio
 import gc
 import shutil
+import socket
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from davy.core.clock import SystemClock
 from davy.core.errors import DavyError, IntegrityError, InvalidInputError, NotFoundError
 from davy.packaging.package import Package
 from davy.predictor.assembly import Assembly, assemble
+from davy.predictor.grpc_server import SERVICE
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.sources import discover, fingerprint
+from davy.protocol import open_inference_pb2 as messages
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, decode_response, encode_request
 
@@ -125,11 +129,16 @@ def test_load_takes_over_and_unload_lets_go(
         assert (await client.post(f"{url}/unload")).status_code == 200
         assert (await client.post(f"{url}/unload")).status_code == 404
         assert (await client.get("/v2/models/tiny/ready")).status_code == 404
+        # With nothing to ask it, a load balancer is to send nobody.
+        empty = await client.get("/v2/health/ready")
+        assert (empty.status_code, empty.json()) == (503, {"ready": False})
+        assert (await client.get("/v2/health/live")).status_code == 200
         served = {"model": "tiny", "quantization": "fp32", "version": first.contract.version}
         served["identity"] = first.identity
         assert registry.get_sample_value("davy_model_info", served) == 0
         assert (await client.post(f"{url}/load")).json()["version"] == first.contract.version
         assert await version(client) == first.contract.version
+        assert (await client.get("/v2/health/ready")).status_code == 200
         assert registry.get_sample_value("davy_model_info", served) == 1
 
     run(registry, work, model_dir=first.path)
@@ -332,3 +341,28 @@ def test_errors_of_the_repository_say_what_to_do(
             await assembly.repository.load("else", first.path)
 
     run(registry, work, model_dir=first.path)
+
+
+def test_without_a_model_both_protocols_say_not_ready(
+    make_package: Callable[..., Package], registry: CollectorRegistry
+) -> None:
+    first = make_package(0.01)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    async def work(assembly: Assembly, client: httpx.AsyncClient) -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ask = channel.unary_unary(
+                f"/{SERVICE}/ServerReady",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=messages.ServerReadyResponse.FromString,
+            )
+            for change, ready in (("", True), ("unload", False), ("load", True)):
+                if change:
+                    answer = await client.post(f"/v2/repository/models/tiny/{change}")
+                    assert answer.status_code == 200
+                assert (await ask(messages.ServerReadyRequest())).ready is ready
+                assert (await client.get("/v2/health/ready")).json() == {"ready": ready}
+
+    run(registry, work, model_dir=first.path, grpc_port=port)
