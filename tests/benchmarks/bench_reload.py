@@ -7,6 +7,7 @@ connections that ask again as soon as they are answered, reloads spread over the
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 import time
@@ -57,7 +58,7 @@ def main(requests: int = 100_000, turns: int = 20) -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         paths = [write_tiny_package(work, weight=weight).path for weight in (0.01, 0.02)]
-        settings = {"repository_api": "true"}
+        settings = {"repository_api": "true", "repository_roots": json.dumps([folder])}
         with predictor_server(paths[0], work / "server", settings) as server:
             client = LoadClient(int(server.url.rpartition(":")[2]), body())
             started = time.perf_counter()

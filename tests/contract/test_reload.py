@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import time
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,7 @@ def test_no_request_fails_over_reloads(
     damaged = tiny.write_tiny_package(tmp_path, weight=0.03)
     (damaged.path / "card.md").write_text("other")
     versions = [package.contract.version for package in packages]
-    settings = {"repository_api": "true"}
+    settings = {"repository_api": "true", "repository_roots": json.dumps([str(tmp_path)])}
 
     async def go(url: str, client: Any) -> None:
         started = time.monotonic()

@@ -90,10 +90,11 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
         explainer,
         clock=clock,
         max_body_bytes=settings.max_body_bytes,
-        repository=RepositoryApi(repository, models) if settings.repository_api else None,
+        repository=_repository_api(settings, repository, models),
     )
     grpc = _grpc(settings, models, handler, clock)
-    return Assembly(handler, explainer, Docs(models), repository, settings.reload_seconds, grpc)
+    docs = Docs(models, repository=settings.repository_api)
+    return Assembly(handler, explainer, docs, repository, settings.reload_seconds, grpc)
 
 
 def _repository(
@@ -125,6 +126,14 @@ def _repository(
         return Served(DataPlane(model, policy, metrics, batcher), sink, path)
 
     return Repository(models, settings.folders, load=load, serve=serve)
+
+
+def _repository_api(
+    settings: PredictorSettings, repository: Repository, models: Models
+) -> RepositoryApi | None:
+    if not settings.repository_api:
+        return None
+    return RepositoryApi(repository, models, settings.roots)
 
 
 def _grpc(

@@ -17,6 +17,7 @@ import orjson
 from davy.packaging.contract import Contract, TensorSpec
 from davy.predictor.card import HTML, MARKDOWN
 from davy.predictor.catalogue import Catalogue, Models
+from davy.predictor.openapi_repository import CHANGE_SCHEMAS, CHANGES
 from davy.protocol.tensors import DTYPES
 
 Json = dict[str, Any]
@@ -52,10 +53,13 @@ class Docs:
     ----------
     models : Models
         What is served.
+    repository : bool
+        Whether clients may change that.
     """
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, *, repository: bool = False) -> None:
         self._models = models
+        self._repository = repository
 
     async def __call__(
         self,
@@ -66,7 +70,8 @@ class Docs:
         """Answer one HTTP request."""
         status, body, media_type = 200, _HTML, b"text/html; charset=utf-8"
         if scope["path"] == DOCUMENT:
-            body, media_type = orjson.dumps(describe(self._models.catalogue)), b"application/json"
+            document = describe(self._models.catalogue, repository=self._repository)
+            body, media_type = orjson.dumps(document), b"application/json"
         headers = [
             (b"content-security-policy", _POLICY),
             (b"x-content-type-options", b"nosniff"),
@@ -81,8 +86,16 @@ class Docs:
         await send({"type": "http.response.body", "body": sent})
 
 
-def describe(catalogue: Catalogue) -> Json:
-    """Return the OpenAPI document of the models that are served."""
+def describe(catalogue: Catalogue, *, repository: bool = False) -> Json:
+    """Return the OpenAPI document of the models that are served.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        The models.
+    repository : bool
+        Whether clients may change what is served.
+    """
     paths: Json = {
         "/v2": {"get": _get("Server metadata", "Server")},
         "/v2/health/live": {"get": _get("Whether the process lives", "Live")},
@@ -94,6 +107,8 @@ def describe(catalogue: Catalogue) -> Json:
         paths |= _paths(f"/v2/models/{name}", contract)
         for path, item in _paths(f"/v2/models/{name}/versions/{{version}}", contract).items():
             paths[path] = {"parameters": [_version(versions)], **item}
+    if repository:
+        paths |= CHANGES
     return {
         "openapi": "3.1.0",
         "info": {
@@ -102,7 +117,7 @@ def describe(catalogue: Catalogue) -> Json:
             "description": "Open Inference Protocol (V2). Errors name the place of the fault.",
         },
         "paths": paths,
-        "components": {"schemas": _SCHEMAS},
+        "components": {"schemas": _SCHEMAS | (CHANGE_SCHEMAS if repository else {})},
     }
 
 

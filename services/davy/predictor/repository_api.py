@@ -1,7 +1,7 @@
 """The repository extension of the protocol: what is loaded, load, unload.
 
-Belongs here: its bodies. Not here: paths (`davy.predictor.routes`), loading
-(`davy.predictor.repository`).
+Belongs here: its bodies, and that clients name no folder but those that they may.
+Not here: paths (`davy.predictor.routes`), loading (`davy.predictor.repository`).
 
 Source: Triton's "Model Repository Extension"; ``path`` in the body, or among its ``parameters``,
 is ours.
@@ -9,6 +9,7 @@ is ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,26 @@ import orjson
 from davy.core.errors import InvalidInputError
 from davy.predictor.catalogue import Models
 from davy.predictor.repository import Repository
+from davy.predictor.sources import allowed
 
 
 class RepositoryApi:
-    """Answers the paths below ``/v2/repository``."""
+    """Answers the paths below ``/v2/repository``.
 
-    def __init__(self, repository: Repository, models: Models) -> None:
+    Parameters
+    ----------
+    repository : Repository
+        Loads and unloads.
+    models : Models
+        What is served.
+    roots : sequence of Path
+        Folders that packages may be loaded from.
+    """
+
+    def __init__(self, repository: Repository, models: Models, roots: Sequence[Path]) -> None:
         self._repository = repository
         self._models = models
+        self._roots = tuple(roots)
 
     def index(self) -> list[dict[str, Any]]:
         """Return what is served."""
@@ -41,7 +54,9 @@ class RepositoryApi:
         DavyError
             It cannot be served; what was served still is.
         """
-        served = await self._repository.load(name, _path(body))
+        asked = _path(body)
+        path = None if asked is None else allowed(asked, self._roots)
+        served = await self._repository.load(name, path)
         return {"name": served.name, "version": served.version, "state": "READY"}
 
     async def unload(self, name: str) -> dict[str, Any]:
@@ -56,7 +71,7 @@ class RepositoryApi:
         return {"name": name, "state": "UNAVAILABLE"}
 
 
-def _path(body: bytes) -> Path | None:
+def _path(body: bytes) -> str | None:
     if not body.strip():
         return None
     try:
@@ -71,4 +86,4 @@ def _path(body: bytes) -> Path | None:
         return None
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidInputError("must be the folder of a package", where="path")
-    return Path(path)
+    return path

@@ -36,6 +36,11 @@ class PredictorSettings(DavySettings):
         description="Answer /v2/repository/index and /v2/repository/models/NAME/load and /unload. "
         "Whoever reaches the port then chooses what is served.",
     )
+    repository_roots: tuple[Path, ...] = Field(
+        (),
+        description="Folders as a JSON list, below which a client of that API may name a package "
+        "to load. Default: those of 'models', else 'model_dir'.",
+    )
     reload_seconds: float = Field(
         0.0,
         ge=0,
@@ -182,6 +187,11 @@ class PredictorSettings(DavySettings):
     def folders(self) -> tuple[Path, ...]:
         """Where packages lie."""
         return self.models or (self.model_dir,)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Where packages that a client names must lie."""
+        return self.repository_roots or self.folders
 
     @model_validator(mode="after")
     def _key_for_columns(self) -> PredictorSettings:

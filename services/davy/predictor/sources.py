@@ -1,14 +1,15 @@
 """Where packages lie: the folders to serve from, and whether what is in them changed.
 
-Belongs here: finding packages in folders, fingerprints of folders.
+Belongs here: finding packages in folders, which folders a client may name, fingerprints.
 Not here: reading a package (`davy.packaging`), loading it (`davy.predictor.repository`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from davy.core.errors import InvalidInputError
 from davy.packaging.manifest import MANIFEST
 
 # A store is STORE/NAME/VERSION.
@@ -37,6 +38,46 @@ def discover(folder: Path) -> tuple[Path, ...]:
 def all_packages(folders: Iterable[Path]) -> tuple[Path, ...]:
     """Return the packages of several folders, each once."""
     return tuple(dict.fromkeys(path for folder in folders for path in discover(folder)))
+
+
+def allowed(asked: str, roots: Sequence[Path]) -> Path:
+    """Return the folder that a client names, if it lies in one of the roots.
+
+    Parameters
+    ----------
+    asked : str
+        An absolute path, or one below any of the roots.
+    roots : sequence of Path
+        Folders that packages may be loaded from.
+
+    Raises
+    ------
+    InvalidInputError
+        It leads out of the roots, by ``..`` or by a link. Nothing of what lies there is told, not
+        even whether anything does.
+    """
+    path = Path(asked)
+    if ".." in path.parts:
+        raise InvalidInputError("must not hold '..'", where="path")
+    try:
+        candidates = [path] if path.is_absolute() else [root / path for root in roots]
+        inside = [folder for folder in candidates if _inside(folder, roots)]
+        found = next((folder for folder in inside if folder.is_dir()), None)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long a name, a circle of links.
+        raise InvalidInputError(f"is no path: {error}", where="path") from None
+    if not inside:
+        raise InvalidInputError(
+            "is outside the folders that packages may be loaded from",
+            where="path",
+            fix="DAVY_PREDICTOR_REPOSITORY_ROOTS is the list of those",
+        )
+    return found or inside[0]
+
+
+def _inside(folder: Path, roots: Sequence[Path]) -> bool:
+    real = folder.resolve()
+    return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
 def fingerprint(folder: Path) -> Fingerprint:

@@ -39,21 +39,24 @@ def get(package: Package, path: str, method: str = "GET") -> httpx.Response:
     return asyncio.run(go())
 
 
-def test_every_path_is_a_route_with_its_methods(package: Package) -> None:
-    document = describe(catalogue(package))
+@pytest.mark.parametrize("repository", [False, True])
+def test_every_path_is_a_route_with_its_methods(package: Package, repository: bool) -> None:
+    document = describe(catalogue(package), repository=repository)
     kinds = set()
     for path, item in document["paths"].items():
-        route = parse(path.format(version=package.contract.version))
+        route = parse(path.format(version=package.contract.version, name="tiny"))
         kinds.add(route.kind)
         described = {name.upper() for name in item if name != "parameters"}
         assert described == set(route.methods) - {"HEAD"}, path
     assert kinds == {
-        *("server", "live", "ready", "model", "model_ready", "card", "infer", "explain")
+        *("server", "live", "ready", "model", "model_ready", "card", "infer", "explain"),
+        *(("index", "load", "unload") if repository else ()),
     }
 
 
-def test_every_reference_leads_somewhere(package: Package) -> None:
-    document = describe(catalogue(package))
+@pytest.mark.parametrize("repository", [False, True])
+def test_every_reference_leads_somewhere(package: Package, repository: bool) -> None:
+    document = describe(catalogue(package), repository=repository)
     references = set(re.findall(r'"#/components/schemas/(\w+)"', orjson.dumps(document).decode()))
     assert references
     assert references == set(document["components"]["schemas"])

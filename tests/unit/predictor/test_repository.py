@@ -141,7 +141,54 @@ def test_load_takes_over_and_unload_lets_go(
         assert (await client.get("/v2/health/ready")).status_code == 200
         assert registry.get_sample_value("davy_model_info", served) == 1
 
-    run(registry, work, model_dir=first.path)
+    run(registry, work, model_dir=first.path, repository_roots=(first.path.parent,))
+
+
+def test_a_client_names_no_folder_outside_the_roots(
+    make_package: Callable[..., Package], registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    first = make_package(0.01)
+    store = first.path.parent.parent
+    root = tmp_path / "root"
+    shutil.copytree(store, root)
+    inner, outer = root / "link-inside", root / "link-outside"
+    inner.symlink_to(first.path.relative_to(store))
+    outer.symlink_to(first.path)
+    circle = root / "circle"
+    circle.symlink_to(circle)
+
+    async def work(assembly: Assembly, client: httpx.AsyncClient) -> None:
+        async def load(path: str) -> httpx.Response:
+            return await client.post("/v2/repository/models/tiny/load", json={"path": path})
+
+        served = assembly.repository.models.find("tiny")
+        outside = "DAVY_PREDICTOR_REPOSITORY_ROOTS"
+        for path, message in (
+            (str(first.path), outside),
+            (str(outer), outside),
+            ("link-outside", outside),
+            ("/", outside),
+            ("/nowhere/at/all", outside),
+            (f"{root}-beside", outside),
+            (f"{root}/../{store.name}", "'..'"),
+            ("../store", "'..'"),
+            ("a/../../b", "'..'"),
+            (f"{root}/{'x' * 5000}", "no path"),
+            ("x" * 5000, "no path"),
+            (str(circle), "no path"),
+            ("\0", "must be the folder"),
+            ("", "must be the folder"),
+        ):
+            answer = await load(path)
+            assert answer.status_code == 400, (path, answer.text)
+            assert message in answer.json()["error"], path
+            assert assembly.repository.models.find("tiny") is served
+        version = str(first.path.relative_to(store))
+        for path in (str(inner), "link-inside", version, str(root / version)):
+            assert (await load(path)).status_code == 200
+        assert (await load("absent")).status_code == 404
+
+    run(registry, work, model_dir=root)
 
 
 def test_what_cannot_be_served_does_not_take_over(
@@ -169,7 +216,7 @@ def test_what_cannot_be_served_does_not_take_over(
         assert unknown.status_code == 404
         assert await version(client) == good.contract.version
 
-    run(registry, work, model_dir=good.path)
+    run(registry, work, model_dir=good.path, repository_roots=(good.path.parent.parent,))
 
 
 def test_the_repository_is_closed_unless_it_is_opened(
