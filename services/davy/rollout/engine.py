@@ -15,16 +15,20 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from davy.core.clock import Clock
-from davy.core.errors import ConflictError, TemporaryError
+from davy.core.errors import ConflictError, DavyError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.counters import METRICS_UNAVAILABLE, Arms, Missing, Reading, Series, read_interval
-from davy.rollout.decide import Decision, decide
+from davy.rollout.decide import PAUSED, Decision, decide
+from davy.rollout.orders import ENDS, NoOrders, Order, Orders, done_until, paused_by, pending
+from davy.rollout.override import override
 from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
-from davy.rollout.record import Header, Record, look_line
+from davy.rollout.record import DAVY, Header, Record, look_line
 from davy.rollout.replay import resume
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
@@ -101,6 +105,8 @@ class Engine:
         Where the time comes from.
     registry : CollectorRegistry, optional
         Where ``davy_rollout_*`` are registered.
+    orders : Orders, optional
+        What people ask of it while it runs; without, nobody can.
     metrics_of_rollout : RolloutMetrics, optional
         Given instead of `registry` when one process runs several rollouts after each other.
 
@@ -128,6 +134,7 @@ class Engine:
         registry: CollectorRegistry | None = None,
         metrics_of_rollout: RolloutMetrics | None = None,
         generation: int = 1,
+        orders: Orders | None = None,
     ) -> None:
         self.arms = Arms(stable=stable, canary=spec.candidate.version)
         facts = packages.facts(self.arms.canary)
@@ -137,12 +144,14 @@ class Engine:
         self._metrics = metrics
         self._journal = journal
         self._packages = packages
+        self._orders = orders or NoOrders()
         self._clock = clock
         self._log = get_logger("rollout").bind(rollout=name, candidate=self.arms.canary)
         self._own_metrics = metrics_of_rollout or RolloutMetrics(registry or CollectorRegistry())
         record = journal.read()
         self.header = self._header(record, facts, generation)
         self.state = resume(record) if record is not None else State()
+        self._done_until = done_until(record) if record is not None else self.header.time
         self._asserted = False
         self._honoured: float | None = None
 
@@ -155,12 +164,19 @@ class Engine:
             The journal cannot be written, or the router refuses what is asked for good.
         """
         self._assert_weight()
-        observation = self._observe()
+        orders, unread = self._read_orders()
+        by = paused_by(orders, self.header.time)
+        # A pause that cannot be read may be there: what is not known never goes on.
+        pause = f"paused by {by.by}: {by.because}" if by else unread
+        observation = self._observe(paused=self.spec.paused or bool(pause))
         now = self._clock.now()
         asked = self.state.weight
-        decision = decide(self.spec, self.state, observation, now)
-        self._journal.append(look_line(self.header, asked, observation, decision, now))
+        decision, actor = self._decide(observation, now, pending(orders, self._done_until), pause)
+        line = look_line(self.header, asked, observation, decision, now, actor=actor)
+        self._journal.append(line)
         self.state = decision.state
+        if actor != DAVY:
+            self._done_until = now
         self._own_metrics.show(self.name, self.arms, observation.weight, decision)
         if decision.state.weight != asked:
             self._ask(decision.state.weight)
@@ -204,7 +220,30 @@ class Engine:
 
     def _wait(self, stop: threading.Event, until: float) -> None:
         while not stop.is_set() and (left := until - self._clock.monotonic()) > 0:
+            # What a person wants does not wait for the next look.
+            if pending(self._read_orders()[0], self._done_until) is not None:
+                return
             self._clock.sleep(min(left, STOP_SECONDS))
+
+    def _read_orders(self) -> tuple[Sequence[Order], str]:
+        """Return the orders, and why there are none when they cannot be read."""
+        try:
+            return self._orders.read(), ""
+        except DavyError as error:
+            return (), str(error)
+
+    def _decide(
+        self, observation: Observation, now: datetime, wanted: Order | None, pause: str
+    ) -> tuple[Decision, str]:
+        """Return the decision and who took it."""
+        if wanted is not None and self.state.phase not in FINAL:
+            weight, why = ENDS[wanted.kind], wanted.because
+            decided = override(self.spec, self.state, observation, now, weight=weight, why=why)
+            return decided, wanted.by
+        decided = decide(self.spec, self.state, observation, now)
+        if pause and decided.reason == PAUSED:
+            decided = replace(decided, message=pause)
+        return decided, DAVY
 
     def _header(self, record: Record | None, facts: GateFacts, generation: int) -> Header:
         header = Header(
@@ -259,7 +298,7 @@ class Engine:
             self._log.warning("weight not read", error=str(error))
             return None
 
-    def _observe(self) -> Observation:
+    def _observe(self, *, paused: bool) -> Observation:
         weight = self._read_weight()
         if weight != self.state.weight:
             self._honoured = None
@@ -278,7 +317,7 @@ class Engine:
             end=reading.end,
             not_ready=not_ready,
             vetoes=(*vetoes, *more),
-            paused=self.spec.paused,
+            paused=paused,
             honoured=self._honoured,
             cursor=reading.cursor,
         )

@@ -5,18 +5,21 @@ Not here: carrying it out (`davy.rollout.back`), what the evidence leads to (`da
 
 It asks for one of the two ends, weight 0 or 100: what is between is the affair of evidence. Rules
 that hold (vetoes, missing counts, an arm that is down) have no say, and neither has an indicator
-that fails afterwards. What is not given up is that the weight must be read back.
+that fails afterwards. What is not given up is that the weight must be read back, and that a
+promotion says which evidence it was taken without.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
 from davy.core.errors import InvalidInputError
-from davy.rollout.decide import Action, Decision, verdicts_of
+from davy.rollout.decide import Decision, verdicts_of
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, Phase, State
+from davy.rollout.verdict import Verdict
 
 OVERRIDDEN = "Overridden"
 
@@ -51,5 +54,30 @@ def override(
     seen = state.with_observation(observation, now)
     phase = Phase.PROMOTING if weight else Phase.ROLLING_BACK
     after = replace(seen.with_weight(phase, step=seen.step, weight=weight), overridden=True)
-    action: Action = "promote" if weight else "rollback"
-    return Decision(action, OVERRIDDEN, why, verdicts_of(spec, seen), after)
+    verdicts = verdicts_of(spec, seen)
+    if not weight:
+        return Decision("rollback", OVERRIDDEN, why, verdicts, after)
+    without = "; ".join(_lacking(spec, seen, observation, verdicts))
+    message = f"{why} (without the evidence: {without})" if without else why
+    return Decision("promote", OVERRIDDEN, message, verdicts, after)
+
+
+def lacking(spec: RolloutSpec, state: State, observation: Observation) -> tuple[str, ...]:
+    """Return what a promotion at this state would be taken without, in words; empty: nothing."""
+    return tuple(_lacking(spec, state, observation, verdicts_of(spec, state)))
+
+
+def _lacking(
+    spec: RolloutSpec, state: State, observation: Observation, verdicts: tuple[Verdict, ...]
+) -> Iterator[str]:
+    for verdict in verdicts:
+        if verdict.outcome != "pass":
+            yield f"{verdict.indicator} is {verdict.outcome}: {verdict.reason}"
+    last = len(spec.steps) - 1
+    # Where no indicator is judged, nobody ever meant to walk the steps.
+    if verdicts and state.step < last:
+        done = f"step {state.step + 1}" if state.step >= 0 else "no step"
+        yield f"{done} of {last + 1} was reached"
+    for veto in observation.vetoes:
+        if veto.active:
+            yield f"veto {veto.name}: {veto.message}"

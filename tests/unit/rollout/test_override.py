@@ -88,7 +88,8 @@ def test_a_new_record_says_who_and_why_and_replays() -> None:
     assert traffic.asked == [100]
     first, last = journal.lines
     assert (first.actor, first.decision.reason) == ("on call", OVERRIDDEN)
-    assert first.decision.message == "pages of errors"
+    without = "(without the evidence: veto signature: not verified)"
+    assert first.decision.message == f"pages of errors {without}"
     assert [item.active for item in first.vetoes] == [True]
     assert (last.actor, last.decision.phase) == ("davy", Phase.PROMOTED)
     assert replay(whole(journal)).difference is None
