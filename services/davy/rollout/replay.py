@@ -15,8 +15,8 @@ from davy.rollout.record import DAVY, LookLine, Record, decision_line, verdict_l
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase, State
 
-# Bounds may differ in the last digits between processors; decisions may not.
-TOLERANCE = 1e-6
+# Bounds may differ by what their search allows (`davy.rollout.search`), decisions may not.
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)

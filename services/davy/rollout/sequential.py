@@ -36,31 +36,29 @@ Lindon, Sanden, Shirikian arXiv 2205.14762; Turner, Ly, Grünwald arXiv 2106.026
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from davy.core.errors import InvalidInputError
-
-FloatArray = npt.NDArray[np.float64]
+from davy.rollout.search import FloatArray, Points, last_rejected
 
 # Bounds are looked for between theta = exp(-REACH) and exp(REACH); the grid is wider by the
 # farthest atom, so that no alternative falls off it.
 REACH = 7.0
 FARTHEST = 7.0
-GRID_STEP = 0.02
+GRID_STEP = 0.04
 GRID: FloatArray = np.linspace(
     -(REACH + FARTHEST), REACH + FARTHEST, 1 + round(2 * (REACH + FARTHEST) / GRID_STEP)
 )
 GRID.setflags(write=False)
+_EXP_GRID: FloatArray = np.exp(GRID)
+_EXP_GRID.setflags(write=False)
 RATE_REACH = 25.0
-# A search that splits 16 ways 7 times ends within 5e-8 (ratio) or 2e-7 (rate) of a log unit.
-SECTIONS, ROUNDS = 16, 7
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """Prior on how far beyond the tested value the truth lies, in log (or logit) units.
 
@@ -70,9 +68,14 @@ class Mixture:
     distances: FloatArray
     log_weights: FloatArray
 
+    @cached_property
+    def from_tested(self) -> FloatArray:
+        """Return 0 and the distances [1 + K]: the tested point and what lies beyond it."""
+        return np.concatenate(([0.0], self.distances))
+
 
 def half_normal_mixture(
-    scales: tuple[tuple[float, float], ...], *, nearest: float = 0.001, atoms: int = 95
+    scales: tuple[tuple[float, float], ...], *, nearest: float = 0.002, atoms: int = 48
 ) -> Mixture:
     """Return atoms for a mixture of half-normal densities.
 
@@ -167,13 +170,13 @@ class RatioEvidence:
         if total == 0 or n_stable == 0 or n_canary == 0:
             return self
         odds = math.log(n_canary) - math.log(n_stable)
-        z = GRID + odds
-        rise = k_canary * z - total * np.logaddexp(0.0, z)
+        weighed = _EXP_GRID * math.exp(odds)
+        rise = k_canary * GRID - total * np.log1p(weighed)
         # Only differences count; keeping the middle at 0 keeps their digits at 10^9 requests.
         rise -= rise[GRID.size // 2]
         return RatioEvidence(
             self.log_likelihood + rise,
-            self.slope + (k_canary - total * _sigmoid(z)),
+            self.slope + (k_canary - total * (weighed / (1.0 + weighed))),
             self.events + total,
             self.mixture,
         )
@@ -185,37 +188,64 @@ class RatioEvidence:
 
     def log_evidence_above(self, theta: float) -> float:
         """Return log E against "the ratio is at most `theta`"."""
-        return float(self._log_evidence(np.array([math.log(theta)]), 1.0)[0])
+        return self._one(theta, 1.0)
 
     def log_evidence_below(self, theta: float) -> float:
         """Return log E against "the ratio is at least `theta`"."""
-        return float(self._log_evidence(np.array([math.log(theta)]), -1.0)[0])
+        return self._one(theta, -1.0)
 
     def log_evidence(self, theta: float) -> float:
         """Return log E against "the ratio is exactly `theta`": half of the prior on each side."""
         sides = self.log_evidence_above(theta), self.log_evidence_below(theta)
         return float(np.logaddexp(*sides)) - math.log(2.0)
 
-    def bounds(self, *, alpha_lower: float, alpha_upper: float) -> Bounds:
+    def bounds(
+        self, *, alpha_lower: float, alpha_upper: float, near: Bounds | None = None
+    ) -> Bounds:
         """Return the bounds of the ratio; lower is 0 and upper infinite where nothing is known.
 
-        A value is outside the bounds when the evidence against it reached 1/alpha.
+        A value is outside the bounds when the evidence against it reached 1/alpha. `near` says
+        where to look first, such as the last look's bounds: it saves time and changes nothing
+        beyond `davy.rollout.search.TOLERANCE`.
         """
-        lower = _last_rejected(
-            lambda x: self._log_evidence(x, 1.0), -math.log(alpha_lower), -REACH, REACH
-        )
-        upper = _last_rejected(
-            lambda x: self._log_evidence(x, -1.0), -math.log(alpha_upper), REACH, -REACH
+        if not self.events:
+            return Bounds(0.0, math.inf)
+        cells = self._cells()
+
+        lower, upper = last_rejected(
+            lambda x, side: self._log_evidence(cells, x, side),
+            (alpha_lower, alpha_upper),
+            reach=REACH,
+            near=(None, None) if near is None else (_log(near.lower), _log(near.upper)),
         )
         return Bounds(
             0.0 if lower is None else math.exp(lower),
             math.inf if upper is None else math.exp(upper),
         )
 
-    def _log_evidence(self, x: FloatArray, side: float) -> FloatArray:
-        points = _alternatives(x, side, self.mixture)
-        values = _hermite(points, self.log_likelihood, self.slope)
-        return _mix(self.mixture, values) - 2 * self.grid_error
+    def _one(self, theta: float, side: float) -> float:
+        return float(
+            self._log_evidence(self._cells(), np.array([math.log(theta)]), np.array([side]))[0][0]
+        )
+
+    def _cells(self) -> FloatArray:
+        """Return the coefficients [4, G - 1] of the cubic within each cell of the grid."""
+        rise = np.diff(self.log_likelihood)
+        start, end = GRID_STEP * self.slope[:-1], GRID_STEP * self.slope[1:]
+        return np.stack(
+            [self.log_likelihood[:-1], start, 3 * rise - 2 * start - end, start + end - 2 * rise]
+        )
+
+    def _log_evidence(self, cells: FloatArray, x: FloatArray, side: FloatArray) -> Points:
+        """Return log E [P] at points [P], and its slope [P]."""
+        place = (_alternatives(x, side, self.mixture) - GRID[0]) / GRID_STEP
+        left = np.minimum(place.astype(np.intp), GRID.size - 2)
+        t = place - left
+        c0, c1, c2, c3 = cells[:, left]
+        values = c0 + t * (c1 + t * (c2 + t * c3))
+        slopes = (c1 + t * (2 * c2 + 3 * t * c3)) / GRID_STEP
+        log_e, slope = _mix(self.mixture, values, slopes)
+        return log_e - 2 * self.grid_error, slope
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,28 +270,35 @@ class RateEvidence:
 
     def log_evidence_above(self, rate: float) -> float:
         """Return log E against "the rate is at most `rate`"."""
-        return float(self._log_evidence(np.array([_logit(rate)]), 1.0)[0])
+        return float(self._log_evidence(np.array([_logit(rate)]), np.array([1.0]))[0][0])
 
     def log_evidence_below(self, rate: float) -> float:
         """Return log E against "the rate is at least `rate`"."""
-        return float(self._log_evidence(np.array([_logit(rate)]), -1.0)[0])
+        return float(self._log_evidence(np.array([_logit(rate)]), np.array([-1.0]))[0][0])
 
-    def bounds(self, *, alpha_lower: float, alpha_upper: float) -> Bounds:
-        """Return the bounds of the rate; 0 and 1 where nothing is known."""
-        lower = _last_rejected(
-            lambda x: self._log_evidence(x, 1.0), -math.log(alpha_lower), -RATE_REACH, RATE_REACH
-        )
-        upper = _last_rejected(
-            lambda x: self._log_evidence(x, -1.0), -math.log(alpha_upper), RATE_REACH, -RATE_REACH
+    def bounds(
+        self, *, alpha_lower: float, alpha_upper: float, near: Bounds | None = None
+    ) -> Bounds:
+        """Return the bounds of the rate, 0 and 1 where nothing is known; `near` as above."""
+        if not self.requests:
+            return Bounds(0.0, 1.0)
+        lower, upper = last_rejected(
+            self._log_evidence,
+            (alpha_lower, alpha_upper),
+            reach=RATE_REACH,
+            near=(None, None) if near is None else (_log_odds(near.lower), _log_odds(near.upper)),
         )
         return Bounds(
             0.0 if lower is None else 1 / (1 + math.exp(-lower)),
             1.0 if upper is None else 1 / (1 + math.exp(-upper)),
         )
 
-    def _log_evidence(self, x: FloatArray, side: float) -> FloatArray:
+    def _log_evidence(self, x: FloatArray, side: FloatArray) -> Points:
+        """Return log E [P] at points [P], and its slope [P]."""
         points = _alternatives(x, side, self.mixture)
-        return _mix(self.mixture, self.events * points - self.requests * np.logaddexp(0.0, points))
+        soft = np.logaddexp(0.0, points)
+        values = self.events * points - self.requests * soft
+        return _mix(self.mixture, values, self.events - self.requests * np.exp(points - soft))
 
 
 def check_counts(n: int, k: int, *, arm: str) -> None:
@@ -278,60 +315,29 @@ def check_counts(n: int, k: int, *, arm: str) -> None:
         raise InvalidInputError(f"more events than requests: {k} in {n}", where=arm)
 
 
-def _alternatives(x: FloatArray, side: float, mixture: Mixture) -> FloatArray:
-    """Return [P, 1 + K]: each tested point [P], and the points that far beyond it."""
-    beyond = np.concatenate(([0.0], side * mixture.distances))
-    points: FloatArray = x[:, None] + beyond
-    return points
+def _alternatives(x: FloatArray, side: FloatArray, mixture: Mixture) -> FloatArray:
+    """Return [P, 1 + K]: each tested point [P], and the points that far beyond it on its side."""
+    return np.asarray(x[:, None] + side[:, None] * mixture.from_tested)
 
 
-def _mix(mixture: Mixture, values: FloatArray) -> FloatArray:
-    """Return log E [P] from log-likelihoods [P, 1 + K], the tested point's first."""
-    terms = mixture.log_weights + values[:, 1:] - values[:, :1]
-    top = terms.max(axis=1)
-    mixed: FloatArray = top + np.log(np.exp(terms - top[:, None]).sum(axis=1))
-    return mixed
+def _mix(mixture: Mixture, values: FloatArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return log E and its slope, [P] each, from log-likelihoods and slopes [P, 1 + K].
 
-
-def _hermite(points: FloatArray, values: FloatArray, slopes: FloatArray) -> FloatArray:
-    """Cubic Hermite interpolation on `GRID`; `points` lie within it."""
-    place = (points - GRID[0]) / GRID_STEP
-    left = np.clip(place.astype(np.int64), 0, GRID.size - 2)
-    t = place - left
-    u = 1.0 - t
-    start, end = values[left], values[left + 1]
-    result: FloatArray = (
-        start
-        + t * t * (3.0 - 2.0 * t) * (end - start)
-        + GRID_STEP * t * u * (u * slopes[left] - t * slopes[left + 1])
-    )
-    return result
-
-
-def _last_rejected(
-    log_evidence: Callable[[FloatArray], FloatArray], threshold: float, start: float, end: float
-) -> float | None:
-    """Return the last point, going from `start` to `end`, that is still rejected; None if none.
-
-    The evidence falls on the way (fact 2), so what is kept is always a rejected point.
+    The tested point's come first.
     """
-    rejected, open_ = start, end
-    at_ends = log_evidence(np.array([start, end])) >= threshold
-    if not at_ends[0]:
-        return None
-    if at_ends[1]:
-        return end
-    for _ in range(ROUNDS):
-        points = np.linspace(rejected, open_, SECTIONS + 1)
-        inner = log_evidence(points[1:-1]) >= threshold
-        passed = int(np.argmin(np.append(inner, False)))
-        rejected, open_ = float(points[passed]), float(points[passed + 1])
-    return rejected
+    terms = mixture.log_weights + values[:, 1:] - values[:, :1]
+    top = terms.max(axis=1, keepdims=True)
+    shares = np.exp(terms - top)
+    total = shares.sum(axis=1)
+    return top[:, 0] + np.log(total), (shares * slopes[:, 1:]).sum(axis=1) / total - slopes[:, 0]
 
 
-def _sigmoid(z: FloatArray) -> FloatArray:
-    result: FloatArray = np.exp(-np.logaddexp(0.0, -z))
-    return result
+def _log(value: float) -> float | None:
+    return math.log(value) if 0.0 < value < math.inf else None
+
+
+def _log_odds(rate: float) -> float | None:
+    return _logit(rate) if 0.0 < rate < 1.0 else None
 
 
 def _logit(rate: float) -> float:

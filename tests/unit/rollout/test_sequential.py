@@ -77,7 +77,7 @@ def test_the_grid_costs_next_to_nothing_even_with_millions_of_events() -> None:
     intervals = [(9_000_000, 450_000, 1_000_000, 51_000)] * 3
     evidence = ratio_evidence(intervals)
     exact = brute_force_log_evidence(intervals, 1.013, 1.0)
-    assert evidence.grid_error < 1e-3
+    assert evidence.grid_error < 2e-3
     assert evidence.log_evidence_above(1.013) == pytest.approx(exact, abs=4e-3)
 
 

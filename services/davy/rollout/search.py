@@ -1,0 +1,110 @@
+"""Where evidence stops rejecting: the bound of a confidence sequence, from both sides at once.
+
+Belongs here: root finding for evidence that falls with the value under test.
+Not here: the evidence itself (`davy.rollout.sequential`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+# Log evidence and its slope, at the points that were asked for.
+Points = tuple[FloatArray, FloatArray]
+_Search = Generator[FloatArray, Points, float | None]
+
+# Bounds are found to within this many log units, on the side that claims less.
+TOLERANCE = 1e-6
+# Points of the first scan, and how often Newton may step before halving takes over.
+SECTIONS, NEWTON_STEPS = 16, 12
+
+
+def last_rejected(
+    log_evidence: Callable[[FloatArray, FloatArray], Points],
+    alphas: tuple[float, float],
+    *,
+    reach: float,
+    near: tuple[float | None, float | None],
+) -> tuple[float | None, float | None]:
+    """Return the last rejected point from below and from above; None where none is rejected.
+
+    Both sides are looked for side by side, so that one evaluation answers both.
+    """
+    searches = [
+        _search(side, -math.log(alpha), reach, hint)
+        for side, alpha, hint in zip((1.0, -1.0), alphas, near, strict=True)
+    ]
+    asked: list[FloatArray | None] = [next(search) for search in searches]
+    found: list[float | None] = [None, None]
+    while True:
+        open_ = [(index, points) for index, points in enumerate(asked) if points is not None]
+        if not open_:
+            return found[0], found[1]
+        x = np.concatenate([points for _, points in open_])
+        side = np.concatenate([np.full(points.size, 1.0 - 2.0 * i) for i, points in open_])
+        values, slopes = log_evidence(x, side)
+        start = 0
+        for index, points in open_:
+            end = start + points.size
+            try:
+                asked[index] = searches[index].send((values[start:end], slopes[start:end]))
+            except StopIteration as done:
+                asked[index], found[index] = None, done.value
+            start = end
+
+
+def _search(side: float, threshold: float, reach: float, near: float | None) -> _Search:
+    """Yield points to evaluate, and return the last rejected one, coming from the side's end.
+
+    The evidence falls on the way (fact 2), so what is kept, and returned, is a rejected point no
+    farther than `TOLERANCE` before the first that is not.
+    """
+    if near is not None and -reach < near < reach:
+        found = yield from _newton(side, threshold, near, -side * reach, side * reach)
+        if found is not None:
+            return found
+    points = np.linspace(-side * reach, side * reach, SECTIONS)
+    values, _ = yield points
+    excess = values - threshold
+    passed = SECTIONS if (excess >= 0).all() else int(np.argmin(excess >= 0))
+    if passed in (0, SECTIONS):
+        return None if passed == 0 else side * reach
+    rejected, open_ = float(points[passed - 1]), float(points[passed])
+    share = float(excess[passed - 1] / (excess[passed - 1] - excess[passed]))
+    guess = rejected + share * (open_ - rejected)
+    found = yield from _newton(side, threshold, guess, rejected, open_)
+    while found is None:
+        if abs(open_ - rejected) <= TOLERANCE:
+            found = rejected
+            break
+        middle = (rejected + open_) / 2
+        values, _ = yield np.array([middle])
+        if float(values[0]) >= threshold:
+            rejected = middle
+        else:
+            open_ = middle
+    return found
+
+
+def _newton(side: float, threshold: float, x: float, rejected: float, open_: float) -> _Search:
+    """Newton's steps to the last rejected point; None when they leave the bracket or go on long."""
+    for _ in range(NEWTON_STEPS):
+        values, slopes = yield np.array([x])
+        excess, slope = float(values[0]) - threshold, abs(float(slopes[0]))
+        if 0 <= excess <= TOLERANCE * slope:
+            return x
+        if excess >= 0:
+            rejected = x
+        else:
+            open_ = x
+        if slope == 0:
+            return None
+        # Aimed at the middle of what is near enough.
+        x += side * (excess / slope - 0.5 * TOLERANCE)
+        if not min(rejected, open_) < x < max(rejected, open_):
+            return None
+    return None
