@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench lock generate clean distclean
+.PHONY: help setup demo test lint format bench bench-serving lock generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed: .venv, Prometheus, Alertmanager
 	@requirements/install.sh
@@ -34,6 +34,9 @@ bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
 	@test -n "$(FEATURES)" || { echo "error: run 'make demo' first: the drift benchmark needs its features"; exit 66; }
 	.venv/bin/python -m tests.benchmarks.bench_drift $(FEATURES)
+
+bench-serving: setup ## Serving beside its rivals, 12 minutes; writes its tables into services/README.md
+	.venv/bin/python -m tests.benchmarks.bench_serving
 
 generate: setup ## Write the generated files: reference pages, schemas, gRPC messages, compiled pipelines
 	.venv/bin/python -m davy.cli.reference .
