@@ -23,13 +23,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from davy.core.clock import Clock
 from davy.core.errors import ConflictError, DavyError, TemporaryError
 from davy.core.logging import get_logger
-from davy.rollout.counters import METRICS_UNAVAILABLE, Arms, Missing, Reading, Series, read_interval
+from davy.rollout.counters import METRICS_UNAVAILABLE, Missing, Reading, read_interval
 from davy.rollout.decide import PAUSED, Decision, decide
 from davy.rollout.orders import ENDS, NoOrders, Order, Orders, done_until, paused_by, pending
 from davy.rollout.override import override
 from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
 from davy.rollout.record import DAVY, Header, Record, look_line
 from davy.rollout.replay import resume
+from davy.rollout.series import Arms, Series
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
 from davy.rollout.vetoes import Veto, drift_veto
@@ -152,6 +153,8 @@ class Engine:
         self.header = self._header(record, facts, generation)
         self.state = resume(record) if record is not None else State()
         self._done_until = done_until(record) if record is not None else self.header.time
+        # What the last look saw; None before the first.
+        self.observed: Observation | None = None
         self._asserted = False
         self._honoured: float | None = None
 
@@ -174,7 +177,7 @@ class Engine:
         decision, actor = self._decide(observation, now, pending(orders, self._done_until), pause)
         line = look_line(self.header, asked, observation, decision, now, actor=actor)
         self._journal.append(line)
-        self.state = decision.state
+        self.state, self.observed = decision.state, observation
         if actor != DAVY:
             self._done_until = now
         self._own_metrics.show(self.name, self.arms, observation.weight, decision)
