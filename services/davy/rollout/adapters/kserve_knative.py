@@ -1,0 +1,43 @@
+"""KServe's Knative mode as a router: ``canaryTrafficPercent``, read back from the status.
+
+Belongs here: what is looked at. Not here: what is written next (`davy.rollout.kserve.knative`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from davy.rollout.adapters.kserve_service import KServeService
+from davy.rollout.kserve import knative
+from davy.rollout.kserve import service as isvc
+from davy.rollout.kserve.mark import Mark
+from davy.rollout.kserve.moves import Move, Wanted
+
+
+class KServeKnative(KServeService):
+    """An InferenceService in Knative mode; see `KServeService`."""
+
+    def _next(self, service: dict[str, Any] | None, mark: Mark | None, wanted: Wanted) -> Move:
+        return knative.next_step(self._seen(service, mark), wanted)
+
+    def _weight(self, service: dict[str, Any] | None, mark: Mark | None) -> int | None:
+        return knative.read_weight(self._seen(service, mark))
+
+    def _silent(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[bool, bool]:
+        return knative.not_ready(self._seen(service, mark))
+
+    def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> knative.Seen:
+        components = ((service or {}).get("status") or {}).get("components") or {}
+        state = (
+            isvc.uid(service) if service else "",
+            isvc.generation(service) if service else 0,
+            json.dumps(components.get("predictor") or {}, sort_keys=True),
+        )
+        return knative.Seen(
+            rollout=self.rollout,
+            candidate=self.candidate,
+            service=service,
+            mark=mark,
+            steady_seconds=self.steady.seconds(state),
+        )

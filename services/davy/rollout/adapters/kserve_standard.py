@@ -1,0 +1,119 @@
+"""KServe's Standard mode as a router: ``spec.canary[]``, read back from the HTTPRoutes.
+
+Belongs here: what is looked at. Not here: what is written next (`davy.rollout.kserve.standard`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from davy.core.clock import Clock
+from davy.rollout.adapters.kserve_service import KServeService
+from davy.rollout.adapters.kubernetes_objects import KubernetesObjects, Resource
+from davy.rollout.kserve import routes as http_routes
+from davy.rollout.kserve import service as isvc
+from davy.rollout.kserve import standard
+from davy.rollout.kserve.mark import Mark
+from davy.rollout.kserve.moves import Move, Wanted
+from davy.rollout.spec import Candidate
+
+HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
+DEPLOYMENTS = Resource("apps", "v1", "deployments")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
+
+DRAIN_SECONDS = 10.0
+
+
+class KServeStandard(KServeService):
+    """An InferenceService in Standard mode; see `KServeService`.
+
+    Parameters
+    ----------
+    drain : float
+        Seconds for which an arm must have been without weight, as the gateway has accepted it,
+        before it is taken out of the spec.
+    """
+
+    def __init__(
+        self,
+        objects: KubernetesObjects,
+        *,
+        namespace: str,
+        service: str,
+        rollout: str,
+        candidate: Candidate,
+        clock: Clock,
+        patience: float = 10.0,
+        drain: float = DRAIN_SECONDS,
+    ) -> None:
+        super().__init__(
+            objects,
+            namespace=namespace,
+            service=service,
+            rollout=rollout,
+            candidate=candidate,
+            clock=clock,
+            patience=patience,
+        )
+        self._drain = drain
+
+    def _next(self, service: dict[str, Any] | None, mark: Mark | None, wanted: Wanted) -> Move:
+        return standard.next_step(self._seen(service, mark), wanted)
+
+    def _weight(self, service: dict[str, Any] | None, mark: Mark | None) -> int | None:
+        return standard.read_weight(self._seen(service, mark))
+
+    def _silent(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[bool, bool]:
+        return standard.not_ready(self._seen(service, mark))
+
+    def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> standard.Seen:
+        workloads = self._workloads(service, mark)
+        routes = [
+            route
+            for name in (self.service, f"{self.service}-predictor")
+            if (route := self.objects.get(HTTP_ROUTES, self.namespace, name)) is not None
+        ]
+        weights = http_routes.shared_weights(routes, workloads)
+        programmed = http_routes.programmed(routes)
+        available = {name: self._available(name) for name in workloads}
+        # Numbers of pods come and go; that there are some is what the routes hang on.
+        state = (
+            isvc.uid(service) if service else "",
+            tuple(sorted((weights or {}).items())),
+            programmed,
+            tuple(name for name in workloads if available[name]),
+        )
+        return standard.Seen(
+            rollout=self.rollout,
+            candidate=self.candidate,
+            service=service,
+            mark=mark,
+            weights=weights,
+            routed=bool(routes),
+            programmed=programmed,
+            available=available,
+            steady_seconds=self.steady.seconds(state),
+            drain_seconds=self._drain,
+        )
+
+    def _workloads(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[str, ...]:
+        names = {isvc.predictor(service).get("name")} if service else set()
+        if mark is not None:
+            names |= {mark.name, mark.stable.get("name")}
+        return tuple(sorted(isvc.workload(self.service, name) for name in names))
+
+    def _available(self, workload: str) -> int:
+        """Return how many pods are available and behind the Service: KServe says so too early."""
+        deployment = self.objects.get(DEPLOYMENTS, self.namespace, workload)
+        if deployment is None:
+            return 0
+        slices = self.objects.select(
+            ENDPOINT_SLICES, self.namespace, f"kubernetes.io/service-name={workload}"
+        )
+        ready = sum(
+            1
+            for piece in slices
+            for endpoint in piece.get("endpoints") or ()
+            if (endpoint.get("conditions") or {}).get("ready") is not False
+        )
+        return min(int((deployment.get("status") or {}).get("availableReplicas") or 0), ready)

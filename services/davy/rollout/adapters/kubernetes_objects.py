@@ -1,0 +1,165 @@
+"""Kubernetes objects as plain dictionaries, over the official client's connection.
+
+Belongs here: paths, content types, what an HTTP status means. Not here: what the objects say.
+
+The typed classes of the client know neither custom resources nor merge patches of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from kubernetes.client import ApiClient, ApiException
+
+from davy.core.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    NotFoundError,
+    PermanentError,
+    TemporaryError,
+    UnavailableError,
+)
+
+FIELD_MANAGER = "davy-rollout"
+TIMEOUT_SECONDS = 10.0
+
+
+class Resource(NamedTuple):
+    """A kind of namespaced object; the group of core objects is empty."""
+
+    group: str
+    version: str
+    plural: str
+
+
+class StaleError(TemporaryError):
+    """The object was changed since it was read, or made by somebody else meanwhile."""
+
+
+class RefusedByServerError(InvalidInputError):
+    """The API server, or one of its admission webhooks, does not take the object."""
+
+
+class KubernetesObjects:
+    """Reads and writes objects of one API server.
+
+    Parameters
+    ----------
+    api : ApiClient
+        Of the official client; whoever made it closes it.
+    """
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return an object, None when there is none."""
+        try:
+            return self._call("GET", _path(resource, namespace, name))
+        except NotFoundError:
+            return None
+
+    def select(
+        self, resource: Resource, namespace: str, selector: str = ""
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the objects with these labels."""
+        query = [("labelSelector", selector)] if selector else []
+        found = self._call("GET", _path(resource, namespace), query=query)
+        return tuple(found.get("items") or ())
+
+    def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> None:
+        """Make an object; `StaleError` when it exists."""
+        self._call("POST", _path(resource, namespace), body=body, query=_MANAGED)
+
+    def replace(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> None:
+        """Write a whole object over the version that it names; `StaleError` if there is another."""
+        name = body["metadata"]["name"]
+        self._call("PUT", _path(resource, namespace, name), body=body, query=_MANAGED)
+
+    def merge_patch(
+        self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]
+    ) -> None:
+        """Write what differs, over the version that `body` names; `StaleError` if another."""
+        kind = "application/merge-patch+json"
+        self._call("PATCH", _path(resource, namespace, name), body=body, query=_MANAGED, kind=kind)
+
+    def serves(self, group: str, version: str, plural: str) -> bool:
+        """Say whether the API server knows a resource."""
+        try:
+            found = self._call("GET", f"/apis/{group}/{version}")
+        except NotFoundError:
+            return False
+        return any(item.get("name") == plural for item in found.get("resources") or ())
+
+    def raw(self, path: str) -> dict[str, Any] | None:
+        """Return what a path answers, None when there is nothing."""
+        try:
+            return self._call("GET", path)
+        except NotFoundError:
+            return None
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: list[tuple[str, str]] | tuple[tuple[str, str], ...] = (),
+        kind: str = "application/json",
+    ) -> dict[str, Any]:
+        try:
+            answer = self._api.call_api(
+                path,
+                method,
+                query_params=list(query),
+                header_params={"Accept": "application/json", "Content-Type": kind},
+                body=body,
+                response_type="object",
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=TIMEOUT_SECONDS,
+            )
+        except ApiException as error:
+            raise _meaning(error, f"{method} {path}") from None
+        except Exception as error:  # urllib3's, which the client lets through
+            raise UnavailableError(
+                f"the API server does not answer ({error})", where=f"{method} {path}"
+            ) from error
+        found: dict[str, Any] = answer
+        return found
+
+
+_MANAGED = (("fieldManager", FIELD_MANAGER),)
+
+
+def _path(resource: Resource, namespace: str, name: str = "") -> str:
+    group = f"apis/{resource.group}" if resource.group else "api"
+    place = f"/{group}/{resource.version}/namespaces/{quote(namespace)}/{resource.plural}"
+    return f"{place}/{quote(name)}" if name else place
+
+
+def _meaning(error: ApiException, where: str) -> PermanentError | TemporaryError:
+    message = _message(error)
+    if error.status == 404:
+        return NotFoundError(message, where=where)
+    if error.status == 409:
+        return StaleError(message, where=where)
+    if error.status in {400, 403, 422} and "admission webhook" in message:
+        return RefusedByServerError(message, where=where)
+    if error.status in {400, 422}:
+        return RefusedByServerError(message, where=where)
+    if error.status in {401, 403}:
+        return ConfigurationError(
+            message, where=where, fix="Give the operator's service account this permission"
+        )
+    return UnavailableError(f"the API server answers {error.status}: {message}", where=where)
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.reason)
