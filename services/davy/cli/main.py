@@ -24,6 +24,7 @@ PARTS = {
     "package": "davy.cli.package",
     "rollout": "davy.cli.rollout",
     "detector": "davy.cli.detector",
+    "slo": "davy.cli.slo",
     "demo": "davy.cli.demo.command",
 }
 
