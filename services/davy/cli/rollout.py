@@ -25,7 +25,7 @@ from davy.core.errors import (
     UnavailableError,
 )
 from davy.packaging.package import read_package
-from davy.rollout.adapters.folder_journal import FolderJournal
+from davy.rollout.adapters.folder_journal import RECORD, FolderJournal
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
 from davy.rollout.adapters.traefik_file import Route, TraefikFile, read_route
@@ -33,6 +33,7 @@ from davy.rollout.back import Override, arms_for, begin, send_back
 from davy.rollout.decide import Decision
 from davy.rollout.engine import Engine
 from davy.rollout.explain import explain as explain_record
+from davy.rollout.picture import record_picture, write_picture
 from davy.rollout.record import read_record
 from davy.rollout.replay import replay as replay_record
 from davy.rollout.spec import read_rollout
@@ -160,9 +161,11 @@ def back(
 
 
 @app.command()
-def replay(record: Annotated[Path, typer.Argument(help="Decision record (record.jsonl)")]) -> None:
+def replay(
+    record: Annotated[Path, typer.Argument(help="Decision record (record.jsonl), or its folder")],
+) -> None:
     """Recompute every decision from the record alone; exit code 77 at the first that differs."""
-    outcome = replay_record(read_record(record))
+    outcome = replay_record(read_record(_record_file(record)))
     if outcome.difference is not None:
         raise IntegrityError(
             str(outcome.difference),
@@ -173,9 +176,31 @@ def replay(record: Annotated[Path, typer.Argument(help="Decision record (record.
 
 
 @app.command()
-def explain(record: Annotated[Path, typer.Argument(help="Decision record (record.jsonl)")]) -> None:
-    """Say in sentences and a picture what was decided, and why."""
-    print(explain_record(read_record(record)), end="")
+def explain(
+    record: Annotated[Path, typer.Argument(help="Decision record (record.jsonl), or its folder")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the bounds over time here: FILE.svg or FILE.html")
+    ] = None,
+) -> None:
+    """Say in sentences and a picture what was decided, and why.
+
+    The record is replayed first. One whose decisions do not follow from it is told all the same,
+    with a warning, and the exit code is 77.
+    """
+    found = read_record(_record_file(record))
+    outcome = replay_record(found)
+    text = explain_record(found, outcome)
+    print(text, end="")
+    if picture is not None:
+        title = f"Rollout {found.header.rollout}"
+        write_picture(picture, record_picture(found, outcome), title=title, text=text)
+        print(f"picture: {picture}")
+    if outcome.difference is not None:
+        raise typer.Exit(IntegrityError.exit_code)
+
+
+def _record_file(path: Path) -> Path:
+    return path / RECORD if path.is_dir() else path
 
 
 def _show(decision: Decision) -> None:

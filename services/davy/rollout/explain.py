@@ -5,11 +5,13 @@ Belongs here: text made from a record. Not here: recomputing it (`davy.rollout.r
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
+from davy.rollout.decide import INCONCLUSIVE, INDICATOR_FAILED, STARTED
 from davy.rollout.record import DAVY, Header, LookLine, Record, VerdictLine
+from davy.rollout.replay import Replay
+from davy.rollout.standing import episodes, what
 from davy.rollout.verdict import Criterion
 
 WIDTH = 60
@@ -18,9 +20,28 @@ _BARS = "▁▂▃▄▅▆▇█"
 _DECADES = 1.0
 
 
-def explain(record: Record) -> str:
-    """Return the whole explanation, lines ended by a line feed."""
-    return "\n".join((*_heading(record), "", *_story(record), "", *_picture(record))) + "\n"
+def explain(record: Record, replayed: Replay | None = None) -> str:
+    """Return the whole explanation, lines ended by a line feed.
+
+    Parameters
+    ----------
+    record : Record
+        What is explained.
+    replayed : Replay, optional
+        Its replay: a record whose decisions do not follow from it is not told as if they did.
+    """
+    parts = (*_checked(record, replayed), *_heading(record), "", *_story(record), "")
+    return "\n".join((*parts, *_picture(record))) + "\n"
+
+
+def _checked(record: Record, replayed: Replay | None) -> Iterator[str]:
+    if replayed is None:
+        return
+    if replayed.difference is None:
+        yield f"Replayed: all {len(record.looks)} decisions follow from the record"
+        return
+    yield f"WARNING: THIS RECORD DOES NOT REPLAY: {replayed.difference}"
+    yield "It was changed, or decided by another version of Davy. What follows is what it says:"
 
 
 def _heading(record: Record) -> Iterator[str]:
@@ -55,20 +76,17 @@ def _story(record: Record) -> Iterator[str]:
         return
     start = record.looks[0].time
     # Looks that say the same follow each other by the hundred: one sentence for each such run.
-    for _, group in itertools.groupby(record.looks, key=_kind):
-        looks = list(group)
-        last = looks[-1]
-        seconds = (looks[0].time - start).total_seconds()
-        span = f"look {looks[0].look}" + (f"–{last.look}" if len(looks) > 1 else "")
+    for episode in episodes(record.looks):
+        first, last = episode.first, episode.last
+        seconds = (first.time - start).total_seconds()
+        span = f"look {first.look}" + (f"–{last.look}" if episode.looks > 1 else "")
         yield f"{seconds:8.1f} s  {span:<12} {_sentence(last, record.header)}"
-        if last.decision.action in {"rollback", "promote", "advance"}:
+        if (
+            last.decision.action in {"rollback", "promote", "advance"}
+            and last.decision.reason != STARTED
+        ):
             for verdict in last.verdicts:
                 yield f"{'':25}{verdict.indicator}: {verdict.outcome}: {verdict.reason}"
-
-
-def _kind(look: LookLine) -> tuple[str, str, int, str]:
-    decision = look.decision
-    return decision.action, decision.reason, decision.step, look.actor
 
 
 def _sentence(look: LookLine, header: Header) -> str:
@@ -76,14 +94,25 @@ def _sentence(look: LookLine, header: Header) -> str:
     if look.actor != DAVY:
         to = header.canary if decision.weight else header.stable
         return f"{look.actor} sent all traffic to {to}: {decision.message}"
-    what = {
-        "hold": f"Held at {decision.weight} %",
-        "advance": f"Advanced from {look.weights.asked} % to {decision.weight} %",
-        "promote": f"Promoted: from {look.weights.asked} % to 100 %",
-        "rollback": f"Rolled back: from {look.weights.asked} % to 0 %",
-        "finish": f"Ended as {decision.phase}",
-    }[decision.action]
-    return f"{what} ({decision.reason}): {decision.message}"
+    done = what(look)
+    return f"{done[0].upper()}{done[1:]} ({decision.reason}): {_message(look)}"
+
+
+def _message(look: LookLine) -> str:
+    """Return the decision's message; the verdicts of a look that acted follow on their own."""
+    if look.decision.action == "promote":
+        return "all indicators pass at the last step"
+    if look.decision.reason == INDICATOR_FAILED:
+        return f"{', '.join(v.indicator for v in look.verdicts if v.outcome == 'fail')} failed"
+    if look.decision.reason == INCONCLUSIVE and not any(_requests(look)):
+        return "no request of the canary was counted yet"
+    return look.decision.message
+
+
+def _requests(look: LookLine) -> Iterator[bool]:
+    for verdict in look.verdicts:
+        # Nothing was seen: the bounds are those before the first request.
+        yield (verdict.rate_lower, verdict.rate_upper) != (0.0, 1.0)
 
 
 def _picture(record: Record) -> Iterator[str]:
@@ -95,6 +124,12 @@ def _picture(record: Record) -> Iterator[str]:
         chosen = [_of(look, name) for look in looks]
         last = chosen[-1]
         upper = "∞" if last.ratio_upper is None else f"{last.ratio_upper:.3g}"
+        if not last.ratio_lower and last.ratio_upper is None:
+            # Without an event a ratio says nothing: then the canary's own rate decides.
+            bars = _line([_rate_height(verdict.rate_upper) for verdict in chosen])
+            yield f"{name + ' rate':<13} {bars}  upper bound, 0.01 % to 100 %"
+            yield f"{'':14}now {last.outcome}: at most {last.rate_upper:.3%} of requests"
+            continue
         for label, value in (("lower", _lower), ("upper", _upper)):
             bars = _line([_ratio_height(value(verdict)) for verdict in chosen])
             yield f"{name + ' ' + label:<13} {bars}  ratio, 0.1 to 10"
@@ -119,6 +154,10 @@ def _ratio_height(ratio: float) -> float:
     if math.isinf(ratio):
         return 1.0
     return min(max((math.log10(ratio) + _DECADES) / (2 * _DECADES), 0.0), 1.0)
+
+
+def _rate_height(rate: float) -> float:
+    return min(max((math.log10(max(rate, 1e-9)) + 4) / 4, 0.0), 1.0)
 
 
 def _line(heights: Sequence[float]) -> str:

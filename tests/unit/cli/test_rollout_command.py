@@ -78,6 +78,30 @@ def test_explain_prints_sentences_and_a_picture(record: Path) -> None:
     assert "weight" in result.stdout
 
 
+def test_explain_draws_the_bounds_and_takes_the_folder_for_the_record(record: Path) -> None:
+    for name in ("bounds.svg", "bounds.html"):
+        picture = record.parent / name
+        result = CliRunner().invoke(app, ["explain", str(record.parent), "--picture", str(picture)])
+        assert result.exit_code == 0
+        assert "Replayed: all 4 decisions follow" in result.stdout
+        text = picture.read_text()
+        assert "tolerable 1.5" in text
+        assert "allowed 1 %" in text
+        assert "DOES NOT REPLAY" not in text
+    bad = CliRunner().invoke(app, ["explain", str(record), "--picture", "bounds.png"]).exception
+    assert isinstance(bad, InvalidInputError)
+    assert "ends in .svg or .html" in str(bad)
+
+
+def test_explain_flags_a_record_that_does_not_replay(record: Path) -> None:
+    record.write_bytes(record.read_bytes().replace(b'"k":40', b'"k":0', 1))
+    picture = record.parent / "bounds.svg"
+    result = CliRunner().invoke(app, ["explain", str(record), "--picture", str(picture)])
+    assert result.exit_code == 77
+    assert result.stdout.startswith("WARNING: THIS RECORD DOES NOT REPLAY: look 1, verdicts.errors")
+    assert "THIS RECORD DOES NOT REPLAY" in picture.read_text()
+
+
 @pytest.mark.parametrize("command", ["replay", "explain"])
 def test_no_record(command: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [command, str(tmp_path / "none.jsonl")])
