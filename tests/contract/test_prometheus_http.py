@@ -17,7 +17,8 @@ from tests.fixtures.programs import prometheus, running
 from davy.core.clock import SystemClock
 from davy.core.errors import UnavailableError
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
-from davy.rollout.counters import SCRAPE_FAILED, Arms, Cursor, Reading, read_interval
+from davy.rollout.counters import SCRAPE_FAILED, Cursor, Reading, read_interval
+from davy.rollout.series import Arms
 from davy.rollout.verdict import Counts
 from davy.rollout.vetoes import drift_veto
 

@@ -33,9 +33,9 @@ from davy.rollout.adapters.traefik_file import (
     dynamic_configuration,
     read_route,
 )
-from davy.rollout.counters import Arms
 from davy.rollout.record import read_record
 from davy.rollout.replay import replay
+from davy.rollout.series import Arms
 
 ARMS = Arms(stable="2017.11.01-aaaaaaaa", canary="2017.12.01-bbbbbbbb")
 

@@ -10,8 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-# Answers that failed, answers later than the latency objective, requests that were turned away.
-IndicatorName = Literal["errors", "slow", "rejected"]
+# Answers that failed, answers later than the latency objective, requests that were turned away;
+# answers that break the contract, rows flagged as outliers, labels that say wrong, requests that
+# are answered otherwise when replayed, and scores whose distribution moved.
+IndicatorName = Literal[
+    "errors", "slow", "rejected", "contract", "outliers", "outcome", "parity", "shift"
+]
 # The canary's rate over the stable arm's.
 Ratio = Annotated[float, Field(ge=1, lt=100)]
 # The canary's own rate.

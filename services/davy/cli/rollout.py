@@ -81,7 +81,12 @@ def run(
             generation=rollout.metadata.generation,
             stable=stable,
             traffic=TraefikFile(traefik_file, traefik_api, route, clock=clock),
-            metrics=PrometheusHttp(source.url, clock=clock, selector=source.selector),
+            metrics=PrometheusHttp(
+                source.url,
+                clock=clock,
+                selector=source.selector,
+                segments=rollout.spec.segment_labels(),
+            ),
             journal=journal,
             packages=FolderPackages(folders, clock, public_key),
             clock=clock,

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from davy.core.clock import Clock
 from davy.core.errors import ConflictError, InvalidInputError, TemporaryError
-from davy.rollout.counters import Arms, Missing
+from davy.rollout.counters import Missing
 from davy.rollout.decide import Decision, decide
 from davy.rollout.override import override
 from davy.rollout.ports import Journal, Traffic
 from davy.rollout.record import DAVY, Header, Record, look_line
 from davy.rollout.replay import resume
+from davy.rollout.series import Arms
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, State
 from davy.rollout.vetoes import Veto

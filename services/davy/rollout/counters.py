@@ -1,19 +1,8 @@
 """From raw cumulative counters to the counts of one interval; or the reason why there are none.
 
-Belongs here: baselines, resets, missing scrapes, staleness, clock skew, what each indicator counts.
-Not here: how samples are fetched (adapters), what counts mean (`davy.rollout.verdict`).
-
-What the indicators count, per interval and arm, summed over pods:
-
-| indicator | event | of |
-|---|---|---|
-| errors | outcome server_error, timeout or shed | all requests but client errors |
-| slow | slower than the objective, a bucket bound | requests in the latency histogram |
-| rejected | outcome client_error | all requests |
-
-A client error is the client's: it is neither an event nor a request of ``errors``, so a client
-that sends rubbish cannot dilute the error rate. A canary that rejects what the stable accepts shows
-under ``rejected``.
+Belongs here: baselines, resets, missing scrapes, staleness, clock skew.
+Not here: how samples are fetched (adapters), what the indicators count
+(`davy.rollout.indicators`), what counts mean (`davy.rollout.verdict`).
 """
 
 from __future__ import annotations
@@ -21,22 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from davy.rollout.indicators import (
+    DEFINITIONS,
+    Counted,
+    count_all,
+    is_bound,
+    split_name,
+)
+from davy.rollout.pods import PodCounts
+from davy.rollout.series import (
+    COUNTERS,
+    OWN,
+    SECONDS_BUCKET,
+    UP,
+    Arms,
+    Sample,
+    Series,
+    SeriesKey,
+)
 from davy.rollout.verdict import Counts
-
-REQUESTS = "davy_requests_total"
-SECONDS_COUNT = "davy_request_seconds_count"
-SECONDS_BUCKET = "davy_request_seconds_bucket"
-MODEL_INFO = "davy_model_info"
-DRIFT = "davy_drift_active"
-UP = "up"
-COUNTERS = frozenset({REQUESTS, SECONDS_COUNT, SECONDS_BUCKET})
-# What an arm says of itself; the detector's series carry its version, too, and prove no life of it.
-OWN = COUNTERS | {MODEL_INFO}
-
-FAILURES = frozenset({"server_error", "timeout", "shed"})
-CLIENT_ERROR = "client_error"
 
 # Reasons why a look has no counts.
 NO_METRICS = "NoMetrics"
@@ -47,40 +40,11 @@ NO_OBJECTIVE_BUCKET = "NoObjectiveBucket"
 METRICS_UNAVAILABLE = "MetricsUnavailable"
 
 
+# A float counts whole numbers up to here.
+MOST = 2.0**53
+
 # For each pod, the times at which it was found to have begun anew.
 Resets = Mapping[str, Set[float]]
-
-
-class SeriesKey(NamedTuple):
-    """One time series: ``detail`` is the outcome, the bucket's bound or the drifting feature."""
-
-    metric: str
-    version: str
-    pod: str
-    detail: str = ""
-
-
-class Sample(NamedTuple):
-    """A raw sample: Unix seconds and the cumulative value."""
-
-    time: float
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The raw samples of one series in a stretch of time, oldest first."""
-
-    key: SeriesKey
-    samples: tuple[Sample, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Arms:
-    """The two versions that are compared."""
-
-    stable: str
-    canary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +75,8 @@ class Missing:
 class Reading:
     """The counts of one interval, or why there are none; then the cursor has not moved.
 
-    ``start`` and ``end`` are Unix seconds of the samples between which was counted.
+    ``start`` and ``end`` are Unix seconds of the samples between which was counted; ``pods`` are
+    the canary's counts by pod, ``absent`` says why an indicator has no counts while others have.
     """
 
     cursor: Cursor
@@ -119,6 +84,8 @@ class Reading:
     missing: Missing | None = None
     start: float | None = None
     end: float | None = None
+    pods: Mapping[str, tuple[PodCounts, ...]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_interval(
@@ -158,24 +125,33 @@ def read_interval(
     if missing is not None:
         return Reading(cursor, missing=missing)
     versions = {arms.stable, arms.canary}
-    counted = [i for i in usable if i.key.metric in OWN and i.key.version in versions]
+    wanted = OWN.union(*(DEFINITIONS[split_name(name)[0]].metrics for name in indicators))
+    counted = [i for i in usable if i.key.metric in wanted and i.key.version in versions]
     first_look = not cursor.last
     resets = _reset_times(cursor, counted)
-    increments = (
-        {} if first_look else {s.key: _increment(cursor, s, counted, resets) for s in counted}
+    rises = {s.key: 0 if first_look else _increment(cursor, s, counted, resets) for s in counted}
+    # What has not been scraped for long says nothing any more, and 0 would be a claim.
+    fresh = {s.key for s in counted if now - s.samples[-1].time <= stale_after}
+    found = count_all(
+        indicators,
+        {key: rise for key, rise in rises.items() if key in fresh or rise},
+        arms=arms,
+        objective=objective,
     )
-    counts = {
-        name: _counts(name, increments, arms=arms, objective=objective) for name in indicators
-    }
+    if first_look:
+        found = Counted(found.counts, {}, found.absent)
     moved = _moved(cursor, counted, resets, oldest=now - 10 * stale_after)
     start = moved.newest if first_look else _start(cursor, counted)
-    return Reading(moved, counts, None, start, moved.newest)
+    return Reading(moved, found.counts, None, start, moved.newest, found.pods, found.absent)
 
 
 def _finite(series: Iterable[Series]) -> list[Series]:
-    # A NaN is how a scraped counter says that it has gone.
+    # A NaN is how a scraped counter says that it has gone; what no counter can say is dropped.
     kept = (
-        Series(item.key, tuple(s for s in item.samples if math.isfinite(s.value)))
+        Series(
+            item.key,
+            tuple(sorted(s for s in item.samples if math.isfinite(s.time) and 0 <= s.value < MOST)),
+        )
         for item in series
     )
     return [item for item in kept if item.samples]
@@ -231,7 +207,7 @@ def _newest(cursor: Cursor, own: Iterable[Series], version: str) -> dict[str, fl
 def _missing_bucket(
     series: Sequence[Series], arms: Arms, indicators: Sequence[str], objective: float
 ) -> Missing | None:
-    if "slow" not in indicators:
+    if not any(split_name(name)[0] == "slow" for name in indicators):
         return None
     for version in (arms.canary, arms.stable):
         bounds = {
@@ -239,17 +215,13 @@ def _missing_bucket(
             for item in series
             if item.key.metric == SECONDS_BUCKET and item.key.version == version
         }
-        if bounds and not any(_is_bound(text, objective) for text in bounds):
+        if bounds and not any(is_bound(text, objective) for text in bounds):
             listed = ", ".join(sorted(bounds, key=float))
             return Missing(
                 NO_OBJECTIVE_BUCKET,
                 f"{version}: no bucket ends at the objective of {objective:g} s, only at {listed}",
             )
     return None
-
-
-def _is_bound(text: str, objective: float) -> bool:
-    return math.isclose(float(text), objective, rel_tol=1e-9)
 
 
 def _reset_times(cursor: Cursor, series: Sequence[Series]) -> Resets:
@@ -293,35 +265,6 @@ def _increment(cursor: Cursor, item: Series, series: Sequence[Series], resets: R
     return round(total)
 
 
-def _counts(
-    name: str, increments: Mapping[SeriesKey, int], *, arms: Arms, objective: float
-) -> Counts:
-    stable = _arm_counts(name, increments, arms.stable, objective)
-    canary = _arm_counts(name, increments, arms.canary, objective)
-    return Counts(stable[0], stable[1], canary[0], canary[1])
-
-
-def _arm_counts(
-    name: str, increments: Mapping[SeriesKey, int], version: str, objective: float
-) -> tuple[int, int]:
-    own = [(key, value) for key, value in increments.items() if key.version == version]
-    outcomes = [(key.detail, value) for key, value in own if key.metric == REQUESTS]
-    if name == "errors":
-        requests = sum(value for outcome, value in outcomes if outcome != CLIENT_ERROR)
-        return requests, sum(value for outcome, value in outcomes if outcome in FAILURES)
-    if name == "rejected":
-        requests = sum(value for _, value in outcomes)
-        return requests, sum(value for outcome, value in outcomes if outcome == CLIENT_ERROR)
-    requests = sum(value for key, value in own if key.metric == SECONDS_COUNT)
-    fast = sum(
-        value
-        for key, value in own
-        if key.metric == SECONDS_BUCKET and _is_bound(key.detail, objective)
-    )
-    # A scrape may fall between the two updates of one request.
-    return requests, min(max(requests - fast, 0), requests)
-
-
 def _moved(cursor: Cursor, series: Sequence[Series], resets: Resets, *, oldest: float) -> Cursor:
     last = dict(cursor.last)
     for item in series:
@@ -342,6 +285,6 @@ def _start(cursor: Cursor, series: Sequence[Series]) -> float | None:
     ends: dict[str, float] = {}
     pods = {item.key.pod for item in series}
     for key, sample in cursor.last.items():
-        if key.pod in pods:
+        if key.pod in pods and key.metric in OWN:
             ends[key.pod] = max(ends.get(key.pod, sample.time), sample.time)
     return min(ends.values(), default=None)

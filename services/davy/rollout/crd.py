@@ -142,6 +142,13 @@ SPEC_ADDITIONS: Mapping[str, Mapping[str, Any]] = {
     "spec.analysis.indicators[].share": {
         "description": "Part of falseRollback that it may use, relative to the others'."
     },
+    "spec.analysis.indicators[].segments": {
+        "description": "A label of the counters by whose values it is judged, too."
+    },
+    "spec.analysis.indicators[].segments.label": {"description": "Name of the label."},
+    "spec.analysis.indicators[].segments.values": {
+        "description": "Values of the label, each judged beside the whole."
+    },
     "spec.analysis.vetoes": {
         "description": "What forbids to go on.",
         "maxItems": 16,
@@ -253,7 +260,7 @@ def _convert(node: Mapping[str, Any], models: Mapping[str, Any], path: str) -> d
         found |= {"pattern": DURATION, "minLength": 2, "maxLength": 32}
     if "type" not in found:
         raise NotImplementedError(f"{path}: no single type: {sorted(node)}")
-    return found | SPEC_ADDITIONS.get(path, {})
+    return {**found, **SPEC_ADDITIONS.get(path, {})}
 
 
 def _resolved(node: Mapping[str, Any], models: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ The order is that of `RULES`; the first that applies decides:
    unless a person has overridden it;
 4. a promotion under way ends once weight 100 was read back;
 5. past the deadline: ``onInconclusive``, Hold or Rollback; there is no third;
-6. what forbids to go on: paused, weight not honoured, arm not ready, no counts, a veto;
+6. what forbids to go on: paused, weight not honoured, arm not ready, no counts, a veto, a pod that
+   is to be replaced and still serves;
 7. the first step, once nothing forbids it;
 8. an indicator without a verdict holds;
 9. a step that is too young or has seen too little holds;
@@ -19,14 +20,16 @@ The order is that of `RULES`; the first that applies decides:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from davy.rollout.indicators import split_name
+from davy.rollout.pods import PodAction, shares_host
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
-from davy.rollout.verdict import Evidence, Outcome, Verdict, judge, worst
+from davy.rollout.verdict import Criterion, Evidence, Outcome, Verdict, judge, judge_parts, worst
 
 Action = Literal["hold", "advance", "promote", "rollback", "finish"]
 
@@ -40,6 +43,8 @@ PAUSED = "Paused"
 ARM_NOT_READY = "ArmNotReady"
 VETO_ACTIVE = "VetoActive"
 INCONCLUSIVE = "Inconclusive"
+INDICATOR_ABSENT = "IndicatorAbsent"
+POD_EFFECT = "PodEffect"
 NOT_ENOUGH_REQUESTS = "NotEnoughRequests"
 MINIMUM_DURATION = "MinimumDuration"
 STARTED = "Started"
@@ -49,13 +54,17 @@ WEIGHT_HONOURED = "WeightHonoured"
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, why, and the state that follows; ``state.weight`` is what to ask the router."""
+    """What to do, why, and the state that follows; ``state.weight`` is what to ask the router.
+
+    ``pod_action`` is what to ask of whoever runs the canary's pods; asking again changes nothing.
+    """
 
     action: Action
     reason: str
     message: str
     verdicts: tuple[Verdict, ...]
     state: State
+    pod_action: PodAction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +127,52 @@ def decide(spec: RolloutSpec, state: State, observation: Observation, now: datet
         The observation holds counts that no interval can have.
     """
     seen = state.with_observation(observation, now)
-    look = Look(spec, seen, observation, now, verdicts_of(spec, seen))
-    return next(_decisions(look))
+    verdicts = verdicts_of(spec, seen)
+    decision = next(_decisions(Look(spec, seen, observation, now, verdicts)))
+    return _with_pod_action(replace(decision, state=replace(decision.state, verdicts=verdicts)))
 
 
 def verdicts_of(spec: RolloutSpec, state: State) -> tuple[Verdict, ...]:
     """Return the verdict of each indicator on the evidence so far."""
+    same_host = _same_host(spec, state)
+    near = {verdict.indicator: verdict for verdict in state.verdicts}
     return tuple(
-        judge(criterion, state.evidence.get(criterion.name) or Evidence.empty())
+        judge_parts(criterion, _parts(criterion, state.evidence), near=near.get(criterion.name))
+        if criterion.in_parts
+        else judge(
+            criterion,
+            state.evidence.get(criterion.name) or Evidence.empty(),
+            near=near.get(criterion.name),
+            left_out=state.replaced,
+            same_host=same_host,
+        )
         for criterion in spec.criteria()
     )
+
+
+def _parts(criterion: Criterion, evidence: Mapping[str, Evidence]) -> dict[str, Evidence]:
+    return {name: item for name, item in evidence.items() if split_name(name)[0] == criterion.name}
+
+
+def _same_host(spec: RolloutSpec, state: State) -> bool:
+    canary = spec.candidate.version
+    pods: tuple[set[str], set[str]] = (set(), set())
+    for key in state.cursor.last:
+        pods[key.version != canary].add(key.pod)
+    return shares_host(*pods)
+
+
+def _with_pod_action(decision: Decision) -> Decision:
+    """Return the decision with what is asked of the pods; a replacement is asked for once."""
+    state, active = decision.state, {Phase.PROGRESSING, Phase.INCONCLUSIVE}
+    if decision.action != "hold" or state.phase not in active or state.overridden:
+        return decision
+    wanted = [verdict.pod_action for verdict in decision.verdicts if verdict.pod_action]
+    for action in sorted(wanted, key=lambda item: item.kind, reverse=True):
+        if action.kind == "replace":
+            state = replace(state, replaced=action.pod)
+        return replace(decision, pod_action=action, state=state)
+    return decision
 
 
 def _decisions(look: Look) -> Iterator[Decision]:
@@ -209,6 +254,23 @@ def _vetoed(look: Look) -> Decision | None:
     return look.hold(VETO_ACTIVE, "; ".join(reasons)) if reasons else None
 
 
+def _absent(look: Look) -> Decision | None:
+    absent = look.observation.absent
+    words = "; ".join(f"{name}: {why}" for name, why in absent.items())
+    return look.hold(INDICATOR_ABSENT, words) if absent else None
+
+
+def _not_replaced(look: Look) -> Decision | None:
+    pod, last = look.state.replaced, look.state.cursor.last
+    newest = look.state.cursor.newest
+    own = [sample.time for key, sample in last.items() if key.pod == pod]
+    if pod is None or newest is None or not own:
+        return None
+    if newest - max(own) > look.spec.stale_after.total_seconds():
+        return None
+    return look.hold(POD_EFFECT, f"the pod {pod} is to be replaced, and still serves")
+
+
 def _start(look: Look) -> Decision | None:
     if look.state.phase != Phase.PENDING:
         return None
@@ -218,7 +280,8 @@ def _start(look: Look) -> Decision | None:
 def _undecided(look: Look) -> Decision | None:
     if worst(look.verdicts) == "pass":
         return None
-    return look.hold(INCONCLUSIVE, look.in_words("inconclusive"))
+    by_pod = any(verdict.pod_action for verdict in look.verdicts)
+    return look.hold(POD_EFFECT if by_pod else INCONCLUSIVE, look.in_words("inconclusive"))
 
 
 def _unfinished(look: Look) -> Decision | None:
@@ -263,6 +326,8 @@ RULES: tuple[Callable[[Look], Decision | None], ...] = (
     _no_counts,
     _vetoed,
     _start,
+    _absent,
+    _not_replaced,
     _undecided,
     _unfinished,
 )

@@ -323,6 +323,8 @@ class Engine:
             paused=paused,
             honoured=self._honoured,
             cursor=reading.cursor,
+            pods=reading.pods,
+            absent=reading.absent,
         )
 
     def _read_metrics(self) -> tuple[Reading, tuple[Veto, ...]]:
@@ -335,7 +337,7 @@ class Engine:
             cursor,
             series,
             arms=self.arms,
-            indicators=[indicator.name for indicator in self.spec.analysis.indicators],
+            indicators=self.spec.counted(),
             objective=self.header.latency_objective_seconds,
             now=self._clock.now().timestamp(),
             stale_after=self.spec.stale_after.total_seconds(),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from davy.packaging.contract import GateDefault
-from davy.rollout.counters import Arms, Series
 from davy.rollout.record import Header, LookLine, Record
+from davy.rollout.series import Arms, Series
 from davy.rollout.vetoes import Veto
 
 

@@ -24,9 +24,11 @@ from pydantic import Field, ValidationError
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import MachineWritten
-from davy.rollout.counters import Arms, Cursor, Missing, Sample, SeriesKey
+from davy.rollout.counters import Cursor, Missing
 from davy.rollout.decide import Decision
+from davy.rollout.pods import PodAction, PodCounts
 from davy.rollout.sequential import Bounds
+from davy.rollout.series import Arms, Sample, SeriesKey
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation
 from davy.rollout.verdict import Counts, Outcome, Verdict
@@ -68,10 +70,11 @@ class Weights(MachineWritten):
 
 
 class ArmCounts(MachineWritten):
-    """Requests ``n`` and events ``k``."""
+    """Requests ``n``, events ``k``, and those of them that a ``node`` alone can cause."""
 
     n: int
     k: int
+    node: int = 0
 
 
 class IndicatorCounts(MachineWritten):
@@ -83,13 +86,19 @@ class IndicatorCounts(MachineWritten):
 
 
 class Intervals(MachineWritten):
-    """Raw counts between two Unix times, or why there are none."""
+    """Raw counts between two Unix times, or why there are none.
+
+    ``pods`` are the canary's by pod: (indicator, pod, n, k); ``absent`` says why an indicator has
+    none while others have.
+    """
 
     start: float | None = None
     end: float | None = None
     counts: list[IndicatorCounts] = Field(default_factory=list)
     missing_reason: str | None = None
     missing_message: str | None = None
+    pods: list[tuple[str, str, int, int]] = Field(default_factory=list)
+    absent: dict[str, str] = Field(default_factory=dict)
 
 
 class VerdictLine(MachineWritten):
@@ -112,6 +121,13 @@ class VetoLine(MachineWritten):
     message: str
 
 
+class PodActionLine(MachineWritten):
+    """What was asked of the canary's pods."""
+
+    kind: Literal["replace", "add"]
+    pod: str
+
+
 class DecisionLine(MachineWritten):
     """What was decided, and where the rollout stood after it."""
 
@@ -121,6 +137,7 @@ class DecisionLine(MachineWritten):
     phase: str
     step: int
     weight: int
+    pod_action: PodActionLine | None = None
 
 
 class LookLine(MachineWritten):
@@ -140,8 +157,8 @@ class LookLine(MachineWritten):
     vetoes: list[VetoLine]
     decision: DecisionLine
     actor: str = DAVY
-    # Where the counters stood: (metric, version, pod, detail, Unix time, value).
-    cursor: list[tuple[str, str, str, str, float, float]] = Field(default_factory=list)
+    # Where the counters stood: (metric, version, pod, detail, segment, Unix time, value).
+    cursor: list[tuple[str, str, str, str, str, float, float]] = Field(default_factory=list)
 
     def observation(self) -> Observation:
         """Return what this look saw."""
@@ -152,7 +169,14 @@ class LookLine(MachineWritten):
         return Observation(
             weight=self.weights.read,
             counts={
-                item.indicator: Counts(item.stable.n, item.stable.k, item.canary.n, item.canary.k)
+                item.indicator: Counts(
+                    item.stable.n,
+                    item.stable.k,
+                    item.canary.n,
+                    item.canary.k,
+                    item.stable.node,
+                    item.canary.node,
+                )
                 for item in found.counts
             },
             missing=missing,
@@ -162,8 +186,17 @@ class LookLine(MachineWritten):
             paused=self.paused,
             honoured=self.weights.honoured,
             vetoes=tuple(Veto(item.name, item.active, item.message) for item in self.vetoes),
-            cursor=Cursor({SeriesKey(*item[:4]): Sample(item[4], item[5]) for item in self.cursor}),
+            cursor=Cursor({SeriesKey(*item[:5]): Sample(item[5], item[6]) for item in self.cursor}),
+            pods=_pods(found.pods),
+            absent=found.absent,
         )
+
+
+def _pods(rows: Iterable[tuple[str, str, int, int]]) -> dict[str, tuple[PodCounts, ...]]:
+    pods: dict[str, list[PodCounts]] = {}
+    for indicator, pod, n, k in rows:
+        pods.setdefault(indicator, []).append(PodCounts(pod, n, k))
+    return {indicator: tuple(items) for indicator, items in pods.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +250,8 @@ def look_line(
             counts=[_counts_line(name, item) for name, item in observation.counts.items()],
             missing_reason=missing.reason if missing else None,
             missing_message=missing.message if missing else None,
+            pods=[(name, *item) for name, items in observation.pods.items() for item in items],
+            absent=dict(observation.absent),
         ),
         verdicts=[verdict_line(verdict) for verdict in decision.verdicts],
         vetoes=[
@@ -232,8 +267,8 @@ def look_line(
 def _counts_line(name: str, counts: Counts) -> IndicatorCounts:
     return IndicatorCounts(
         indicator=name,
-        stable=ArmCounts(n=counts.n_stable, k=counts.k_stable),
-        canary=ArmCounts(n=counts.n_canary, k=counts.k_canary),
+        stable=ArmCounts(n=counts.n_stable, k=counts.k_stable, node=counts.node_stable),
+        canary=ArmCounts(n=counts.n_canary, k=counts.k_canary, node=counts.node_canary),
     )
 
 
@@ -260,7 +295,12 @@ def decision_line(decision: Decision) -> DecisionLine:
         phase=decision.state.phase,
         step=decision.state.step,
         weight=decision.state.weight,
+        pod_action=_pod_action(decision.pod_action),
     )
+
+
+def _pod_action(action: PodAction | None) -> PodActionLine | None:
+    return None if action is None else PodActionLine(kind=action.kind, pod=action.pod)
 
 
 def to_line(entry: Header | LookLine) -> bytes:

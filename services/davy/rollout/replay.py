@@ -74,6 +74,9 @@ def resume(record: Record) -> State:
             state = replace(after, overridden=after.overridden or line.actor != DAVY)
         else:
             state = seen.with_phase(phase)
+        asked = line.decision.pod_action
+        if asked is not None and asked.kind == "replace":
+            state = replace(state, replaced=asked.pod)
     return state
 
 

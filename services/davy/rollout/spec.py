@@ -21,6 +21,7 @@ from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, parse_model, read_document
 from davy.data.gate import Allowance, IndicatorName, Ratio
 from davy.packaging.contract import GateDefault
+from davy.rollout.indicators import NODE_LIKE, SHIFT, segment_name
 from davy.rollout.verdict import Criterion
 
 API_VERSION = "davylamp.dev/v1alpha1"
@@ -64,16 +65,45 @@ class Step(_Spec):
     min_requests: int = Field(default=50, ge=0)
 
 
+class Segments(_Spec):
+    """Values of a label of the counters, each of which is judged beside the whole."""
+
+    label: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+    values: tuple[str, ...] = Field(min_length=1, max_length=50)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Segments:
+        if len(set(self.values)) < len(self.values):
+            raise ValueError(f"a value of {self.label} is named twice")
+        return self
+
+
 class Indicator(_Spec):
     """What is tolerable: ratio to the stable arm's rate, or the canary's own rate.
 
-    ``share`` is this indicator's part of ``falseRollback`` relative to the others'.
+    ``share`` is this indicator's part of ``falseRollback`` relative to the others'. With
+    ``segments`` it is judged as a whole and within each value: they share its part evenly, and all
+    must pass.
     """
 
     name: IndicatorName
     ratio: Ratio = 1.5
     allowance: Allowance = 0.0
     share: float = Field(default=1.0, gt=0)
+    segments: Segments | None = None
+
+    @model_validator(mode="after")
+    def _can_be_split(self) -> Indicator:
+        if self.name == SHIFT and self.segments is not None:
+            raise ValueError("shift is split by score bucket already: it takes no segments")
+        return self
+
+    def counted(self) -> tuple[str, ...]:
+        """Return what is counted for it: the whole, then its segments."""
+        if self.segments is None:
+            return (self.name,)
+        label, values = self.segments.label, self.segments.values
+        return (self.name, *(segment_name(self.name, label, value) for value in values))
 
 
 class PrometheusSource(_Spec):
@@ -177,14 +207,27 @@ class RolloutSpec(_Spec):
         total = sum(indicator.share for indicator in self.analysis.indicators)
         return tuple(
             Criterion(
-                name=indicator.name,
+                name=name,
                 ratio=indicator.ratio,
                 allowance=indicator.allowance,
-                alpha_fail=self.analysis.false_rollback * indicator.share / total,
+                alpha_fail=self.analysis.false_rollback
+                * (indicator.share / total / len(indicator.counted())),
                 alpha_pass=self.analysis.false_promotion,
+                in_parts=indicator.name == SHIFT,
+                node_like=indicator.name in NODE_LIKE,
             )
             for indicator in self.analysis.indicators
+            for name in indicator.counted()
         )
+
+    def counted(self) -> tuple[str, ...]:
+        """Return the names of what is counted: indicators and their segments."""
+        return tuple(name for item in self.analysis.indicators for name in item.counted())
+
+    def segment_labels(self) -> tuple[str, ...]:
+        """Return the labels of the counters by which indicators are split."""
+        labels = {item.segments.label for item in self.analysis.indicators if item.segments}
+        return tuple(sorted(labels))
 
     def document(self) -> dict[str, Any]:
         """Return the spec as it is written in YAML or JSON; parses back to the same."""

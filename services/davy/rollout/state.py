@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from davy.rollout.counters import Cursor, Missing
-from davy.rollout.verdict import Counts, Evidence
+from davy.rollout.indicators import BY_REQUEST, split_name
+from davy.rollout.pods import PodCounts
+from davy.rollout.verdict import Counts, Evidence, Verdict
 from davy.rollout.vetoes import Veto
 
 
@@ -41,7 +43,8 @@ class Observation:
     ``counts`` maps indicators to the interval's counts, empty when ``missing`` says why; ``start``
     and ``end`` are Unix seconds; ``weight`` is the canary's percent as read back, None when the
     router did not say; ``not_ready`` names arms without a ready server; ``paused`` is what the spec
-    said at this look.
+    said at this look; ``pods`` are the canary's counts by pod; ``absent`` says why an indicator has
+    no counts while others have.
     """
 
     weight: int | None
@@ -54,6 +57,8 @@ class Observation:
     paused: bool = False
     honoured: float | None = None
     cursor: Cursor = field(default_factory=Cursor)
+    pods: Mapping[str, tuple[PodCounts, ...]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class State:
     ``step`` is -1 before the first; ``weight`` is the canary's percent as asked for;
     ``honoured_since`` is when it was first read back, None until a look finds it;
     ``step_requests`` are the canary's requests at it; ``overridden`` says that a person has decided
-    where this ends.
+    where this ends; ``replaced`` is the pod of the canary whose replacement was asked for;
+    ``verdicts`` are the last look's.
     """
 
     phase: Phase = Phase.PENDING
@@ -76,6 +82,8 @@ class State:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     cursor: Cursor = field(default_factory=Cursor)
     overridden: bool = False
+    replaced: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
     def with_observation(self, observation: Observation, now: datetime) -> State:
         """Return the state after a look, before anything is decided on it.
@@ -96,8 +104,9 @@ class State:
         evidence = dict(self.evidence)
         for name, counts in observation.counts.items():
             before = evidence.get(name) or Evidence.empty()
-            evidence[name] = before.with_interval(counts, comparable=comparable)
-        fresh = max((counts.n_canary for counts in observation.counts.values()), default=0)
+            pods = observation.pods.get(name, ())
+            evidence[name] = before.with_interval(counts, comparable=comparable, pods=pods)
+        fresh = _requests(observation.counts)
         return replace(
             self,
             started=self.started or now,
@@ -117,6 +126,12 @@ class State:
     def with_phase(self, phase: Phase) -> State:
         """Return the state in another phase at the same weight."""
         return replace(self, phase=phase)
+
+
+def _requests(counts: Mapping[str, Counts]) -> int:
+    """Return the canary's requests: rows and labels only where nothing counts requests."""
+    by_request = [item for name, item in counts.items() if split_name(name)[0] in BY_REQUEST]
+    return max((item.n_canary for item in by_request or counts.values()), default=0)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from davy.packaging.contract import Compression
-from davy.rollout.counters import DRIFT, Arms, Series
+from davy.rollout.series import DRIFT, Arms, Series
 
 
 @dataclass(frozen=True, slots=True)

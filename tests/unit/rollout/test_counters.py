@@ -11,23 +11,25 @@ from hypothesis import strategies as st
 
 from davy.rollout.counters import (
     CLOCK_SKEW,
-    DRIFT,
     METRICS_STALE,
-    MODEL_INFO,
     NO_METRICS,
     NO_OBJECTIVE_BUCKET,
-    REQUESTS,
     SCRAPE_FAILED,
+    Cursor,
+    Reading,
+    read_interval,
+)
+from davy.rollout.series import (
+    DRIFT,
+    MODEL_INFO,
+    REQUESTS,
     SECONDS_BUCKET,
     SECONDS_COUNT,
     UP,
     Arms,
-    Cursor,
-    Reading,
     Sample,
     Series,
     SeriesKey,
-    read_interval,
 )
 from davy.rollout.verdict import Counts
 
@@ -156,7 +158,7 @@ def test_client_errors_are_no_part_of_errors_and_the_event_of_rejected() -> None
         series(REQUESTS, "v2", [(19, 1)], "shed"),
         indicators=names,
     )
-    assert reading.counts["errors"] == Counts(90, 0, 10, 2)
+    assert reading.counts["errors"] == Counts(90, 0, 10, 2, node_canary=2)
     assert reading.counts["rejected"] == Counts(100, 10, 12, 2)
 
 

@@ -17,15 +17,13 @@ from davy.core.errors import ConflictError, UnavailableError
 from davy.packaging.contract import GateDefault
 from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.memory import DryRunTraffic, MemoryJournal, StatedPackages
-from davy.rollout.counters import (
-    METRICS_UNAVAILABLE,
-    Arms,
-)
+from davy.rollout.counters import METRICS_UNAVAILABLE
 from davy.rollout.decide import PAUSED, Decision
 from davy.rollout.engine import Engine
 from davy.rollout.ports import GateFacts
 from davy.rollout.record import Header, LookLine, Record, read_record
 from davy.rollout.replay import replay
+from davy.rollout.series import Arms
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase
 from davy.rollout.vetoes import Veto

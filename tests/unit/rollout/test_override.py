@@ -11,12 +11,12 @@ from davy.core.clock import ManualClock
 from davy.core.errors import ConflictError, InvalidInputError, UnavailableError
 from davy.rollout.adapters.memory import DryRunTraffic, MemoryJournal
 from davy.rollout.back import Override, arms_for, begin, send_back
-from davy.rollout.counters import Arms
 from davy.rollout.decide import WEIGHT_UNKNOWN, decide
 from davy.rollout.explain import explain
 from davy.rollout.override import OVERRIDDEN, override
 from davy.rollout.record import Header, Record, look_line
 from davy.rollout.replay import replay, resume
+from davy.rollout.series import Arms
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, Phase, State
 from davy.rollout.verdict import Counts

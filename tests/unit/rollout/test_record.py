@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from davy.core.errors import InvalidInputError, NotFoundError
-from davy.rollout.counters import Cursor, Missing, Sample, SeriesKey
+from davy.rollout.counters import Cursor, Missing
 from davy.rollout.decide import decide
 from davy.rollout.explain import explain
 from davy.rollout.record import (
@@ -23,6 +23,7 @@ from davy.rollout.record import (
     to_line,
 )
 from davy.rollout.replay import replay, resume
+from davy.rollout.series import Sample, SeriesKey
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, State
 from davy.rollout.verdict import Counts

@@ -12,7 +12,7 @@ from davy.core.clock import ManualClock
 from davy.core.errors import NotFoundError
 from davy.packaging.contract import Compression, CompressionCandidate, Interval
 from davy.rollout.adapters.folder_packages import FolderPackages
-from davy.rollout.counters import DRIFT, Arms, Sample, Series, SeriesKey
+from davy.rollout.series import DRIFT, Arms, Sample, Series, SeriesKey
 from davy.rollout.vetoes import compression_veto, drift_veto
 
 ARMS = Arms("v1", "v2")

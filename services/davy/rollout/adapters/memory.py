@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from davy.rollout.counters import Arms
 from davy.rollout.ports import GateFacts
 from davy.rollout.record import Header, LookLine, Record
+from davy.rollout.series import Arms
 from davy.rollout.vetoes import Veto
 
 

@@ -22,7 +22,7 @@ import yaml
 from davy.core.clock import Clock
 from davy.core.errors import ConfigurationError, InvalidInputError, UnavailableError
 from davy.core.files import write_atomic
-from davy.rollout.counters import Arms
+from davy.rollout.series import Arms
 
 POLL_SECONDS = 0.1
 

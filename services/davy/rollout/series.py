@@ -1,0 +1,82 @@
+"""Raw counters as the gate knows them: names of metrics, series, samples.
+
+Belongs here: the vocabulary that adapters and counting share. Not here: either of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote
+
+# The predictor's.
+REQUESTS = "davy_requests_total"
+SECONDS_COUNT = "davy_request_seconds_count"
+SECONDS_BUCKET = "davy_request_seconds_bucket"
+MODEL_INFO = "davy_model_info"
+PREDICTIONS = "davy_predictions_total"
+OUTLIERS = "davy_outliers_total"
+OUTPUT_VIOLATIONS = "davy_output_violations_total"
+# Of whoever joins labels, replays requests or watches inputs; they carry the arm's version, too.
+OUTCOMES = "davy_outcomes_total"
+PARITY = "davy_parity_checks_total"
+DRIFT = "davy_drift_active"
+UP = "up"
+
+# What an arm says of itself: only that proves that it lives.
+OWN = frozenset({REQUESTS, SECONDS_COUNT, SECONDS_BUCKET, MODEL_INFO})
+PREDICTOR = OWN | {PREDICTIONS, OUTLIERS, OUTPUT_VIOLATIONS}
+OTHERS = frozenset({OUTCOMES, PARITY, DRIFT})
+COUNTERS = (PREDICTOR | OTHERS) - {MODEL_INFO, DRIFT}
+
+# Which labels tell the series of one metric and pod apart.
+DETAIL = {
+    REQUESTS: ("outcome",),
+    SECONDS_BUCKET: ("le",),
+    PREDICTIONS: ("bucket",),
+    OUTPUT_VIOLATIONS: ("output", "rule"),
+    OUTCOMES: ("outcome",),
+    PARITY: ("result",),
+    DRIFT: ("feature",),
+}
+
+
+class SeriesKey(NamedTuple):
+    """One time series: ``detail`` is the outcome, the bucket's bound or the drifting feature.
+
+    ``segment`` holds the labels by which indicators are split, as `segment_text` writes them.
+    """
+
+    metric: str
+    version: str
+    pod: str
+    detail: str = ""
+    segment: str = ""
+
+
+class Sample(NamedTuple):
+    """A raw sample: Unix seconds and the cumulative value."""
+
+    time: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The raw samples of one series in a stretch of time, oldest first."""
+
+    key: SeriesKey
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """The two versions that are compared."""
+
+    stable: str
+    canary: str
+
+
+def segment_text(labels: dict[str, str]) -> str:
+    """Return labels as one text, the same for the same labels: ``country=DE;tier=gold``."""
+    return ";".join(f"{key}={quote(labels[key], safe='')}" for key in sorted(labels))
