@@ -241,12 +241,20 @@ class Floors(HandWritten):
     missing: Share = 0.05
 
 
+class Outliers(HandWritten):
+    """How rows are scored, and the share of usual rows that may be flagged."""
+
+    method: Literal["mahalanobis", "isolation_forest", "none"] = "mahalanobis"
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
+
+
 class Monitoring(HandWritten):
-    """How windows are cut, and what size of change matters."""
+    """How windows are cut, what size of change matters, and how single rows are judged."""
 
     block: Literal["week"] = "week"
     window_rows: Annotated[int, Field(ge=50)] = 400
     floors: Floors = Floors()
+    outliers: Outliers = Outliers()
 
 
 class Indicator(HandWritten):

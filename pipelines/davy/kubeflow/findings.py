@@ -11,7 +11,7 @@ from pathlib import Path
 
 from davy.core.files import MachineWritten, read_model
 from davy.packaging.assemble import Findings
-from davy.packaging.contract import Calibration, Compression, Metric, Period
+from davy.packaging.contract import Calibration, Compression, Metric, Outliers, Period
 
 
 class QualityFacts(MachineWritten):
@@ -47,8 +47,9 @@ def read_findings(
     evaluation: Path,
     compression: Compression,
     calibration: Calibration,
+    outliers: Outliers | None = None,
 ) -> Findings:
-    """Return the findings of the three reports and of the two steps that were just done.
+    """Return the findings of the three reports and of the steps that were just done.
 
     Raises
     ------
@@ -71,4 +72,5 @@ def read_findings(
         measured=Period(start=judged.start, end=judged.end),
         compression=compression,
         calibration=calibration,
+        outliers=outliers,
     )

@@ -130,6 +130,7 @@ def package_model(
 ) -> Package:
     """Write the package into `store`, and where it is into `out`."""
     from davy.training.calibrate import calibrate
+    from davy.training.outliers import calibrate_outliers
     from davy.training.reference import write_reference
 
     task = parse_task(task_text)
@@ -143,6 +144,7 @@ def package_model(
         "evaluation.json": evidence.exported / "evaluation.json",
         "candidates.json": evidence.candidates / "candidates.json",
     }
+    outliers = calibrate_outliers(task, reference, model, out)
     task_file = out / "task.yaml"
     write_atomic(task_file, task_text)
     contract = assemble(
@@ -153,6 +155,7 @@ def package_model(
             evaluation=reports["evaluation.json"],
             compression=read_model(evidence.choice / CHOICE, Compression),
             calibration=calibrate(task, reference),
+            outliers=outliers,
         ),
         created=SystemClock().now(),
         code_version=code_version(),
@@ -165,6 +168,7 @@ def package_model(
         {
             MODEL: model,
             REFERENCE: reference,
+            **({outliers.file: out / outliers.file} if outliers else {}),
             "evidence/task.yaml": task_file,
             **{f"evidence/{name}": path for name, path in reports.items()},
         },

@@ -17,6 +17,7 @@ from davy.packaging.contract import (
     GateDefault,
     Lineage,
     Metric,
+    Outliers,
     Period,
     Privacy,
     Range,
@@ -47,6 +48,7 @@ class Findings:
     measured: Period
     compression: Compression
     calibration: Calibration
+    outliers: Outliers | None = None
 
 
 def assemble(
@@ -92,6 +94,7 @@ def assemble(
         lineage=Lineage(parent=parent, pipeline_run=pipeline_run),
         segments=list(task.segments),
         measured=findings.measured,
+        outliers=findings.outliers,
     )
 
 

@@ -63,6 +63,7 @@ def sections(contract: Contract) -> tuple[Section, ...]:
         _inputs(contract),
         _compression(contract),
         _calibration(contract),
+        _outliers(contract),
         _rollout(contract),
         Section("Limits", points=tuple(_limits(contract))),
     )
@@ -248,6 +249,19 @@ def _scores(edges: Sequence[float], shares: Sequence[float]) -> Table:
         names = [f"bucket {index}" for index in range(1, len(shares) + 1)]
     rows = tuple((name, f"{share:.1%}") for name, share in zip(names, shares, strict=True))
     return Table(("Score", "Expected share"), rows)
+
+
+def _outliers(contract: Contract) -> Section:
+    part = contract.outliers
+    if part is None:
+        return Section("Outliers", ("Single rows are not scored: the package holds no scorer.",))
+    promise = (
+        f"A row is an outlier when its {part.method.replace('_', ' ')} score is above "
+        f"{figure(part.threshold)}: at most {part.false_positive_rate:.3g} of rows like the "
+        f"{part.rows:,} held-out ones that this was calibrated on."
+    )
+    where = "as they are answered" if part.in_request else "only where the predictor is told to"
+    return Section("Outliers", (promise, f"Rows are scored {where}: {part.why}."))
 
 
 def _rollout(contract: Contract) -> Section:

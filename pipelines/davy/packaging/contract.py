@@ -146,6 +146,28 @@ class Calibration(MachineWritten):
     score_shares: list[float] = Field(default_factory=list)
 
 
+class Outliers(MachineWritten):
+    """How single rows are judged, and what that costs.
+
+    ``file`` of the package holds the scorer (`davy.outlier.document`). A row whose score is above
+    ``threshold`` is an outlier: at most ``false_positive_rate`` of rows like the ``rows`` held-out
+    ones that it was calibrated on. ``seconds`` is what scoring ``batch`` rows took,
+    ``model_seconds`` what the model itself took for them in the same run. ``in_request`` says
+    whether the predictor scores what it answers, and ``why`` so.
+    """
+
+    file: str
+    method: str
+    threshold: float
+    false_positive_rate: float
+    rows: int
+    batch: int
+    seconds: Interval
+    model_seconds: Interval
+    in_request: bool
+    why: str
+
+
 class GateDefault(MachineWritten):
     """Margin (rate ratio) and allowance (canary's own rate) of one indicator.
 
@@ -189,6 +211,8 @@ class Contract(MachineWritten):
 
     ``tolerance`` is how far an output of a row may move when the row is executed with others:
     relative to its value, or absolute where that is below 1.
+
+    A package without ``outliers`` does not score rows.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -210,6 +234,7 @@ class Contract(MachineWritten):
     lineage: Lineage
     segments: list[str] = Field(default_factory=list)
     measured: Period | None = None
+    outliers: Outliers | None = None
     tolerance: float = Field(default=1e-5, ge=0)
 
 

@@ -7,18 +7,15 @@ Belongs here: reading a reference into the contract's calibration. Not here: the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from davy.core.errors import InvalidInputError, NotFoundError
 from davy.data.task import Task
 from davy.drift.null import null_distances
 from davy.packaging.contract import Calibration, FeatureNull
 from davy.protocol.names import SCORE
+from davy.training.reference import read_reference
 
 # With eight weeks the smallest p-value is about 1/800, below what Benjamini-Hochberg asks of the
 # first of some thirty tests at a false discovery rate of 0.05.
@@ -50,7 +47,7 @@ def calibrate(task: Task, reference: Path) -> Calibration:
     InvalidInputError
         It lacks a column, or holds fewer than two weeks.
     """
-    columns = _read(task, reference)
+    columns = read_reference(task, reference)
     weeks = columns.pop("block")
     blocks = {
         int(week): {name: values[weeks == week] for name, values in columns.items()}
@@ -94,29 +91,3 @@ def score_buckets(scores: npt.NDArray[np.float64]) -> tuple[list[float], list[fl
     edges = np.unique(np.quantile(scores, inner, method="inverted_cdf"))
     counts = np.bincount(np.searchsorted(edges, scores, side="left"), minlength=edges.size + 1)
     return edges.tolist(), (counts / scores.size).tolist()
-
-
-def _read(task: Task, reference: Path) -> dict[str, npt.NDArray[Any]]:
-    names = [feature.name for feature in task.features]
-    if not reference.is_file():
-        raise NotFoundError("no such file", where=str(reference), fix="Write the reference first")
-    try:
-        present = pq.read_schema(reference).names
-        lacking = [name for name in ("block", SCORE, *names) if name not in present]
-        if lacking:
-            raise InvalidInputError(
-                f"lacks the columns {', '.join(lacking)}",
-                where=str(reference),
-                fix="Write the reference again with the same task",
-            )
-        table = pq.read_table(reference, columns=["block", SCORE, *names])
-    except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInputError(
-            f"cannot be read as Parquet: {reason}", where=str(reference)
-        ) from None
-    whole = {"block", *(f.name for f in task.features if f.type == "category")}
-    return {
-        name: table[name].to_numpy().astype(np.int64 if name in whole else np.float64)
-        for name in table.column_names
-    }

@@ -1,7 +1,7 @@
 """The reference: held-out rows that live traffic is compared with.
 
-Belongs here: which rows, which columns, their scores. Not here: what is read from them
-(`davy.training.calibrate`).
+Belongs here: which rows, which columns, their scores; reading them back. Not here: what follows
+from them (`davy.training.calibrate`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import write_atomic
 from davy.data.task import Task
 from davy.packaging.package import REFERENCE
+from davy.protocol.names import SCORE
 from davy.training.examples import Examples, read_examples
 from davy.training.scoring import file_scores
 
@@ -66,6 +68,41 @@ def write_reference(task: Task, features: Path, onnx: Path, out: Path) -> Path:
     path = out / REFERENCE
     write_atomic(path, buffer.getvalue())
     return path
+
+
+def read_reference(task: Task, reference: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return block, score and features of a reference: float64, or int64 for categories.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    InvalidInputError
+        It is not Parquet, or lacks a column.
+    """
+    names = [feature.name for feature in task.features]
+    if not reference.is_file():
+        raise NotFoundError("no such file", where=str(reference), fix="Write the reference first")
+    try:
+        present = pq.read_schema(reference).names
+        lacking = [name for name in ("block", SCORE, *names) if name not in present]
+        if lacking:
+            raise InvalidInputError(
+                f"lacks the columns {', '.join(lacking)}",
+                where=str(reference),
+                fix="Write the reference again with the same task",
+            )
+        table = pq.read_table(reference, columns=["block", SCORE, *names])
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(
+            f"cannot be read as Parquet: {reason}", where=str(reference)
+        ) from None
+    whole = {"block", *(f.name for f in task.features if f.type == "category")}
+    return {
+        name: table[name].to_numpy().astype(np.int64 if name in whole else np.float64)
+        for name in table.column_names
+    }
 
 
 def _table(

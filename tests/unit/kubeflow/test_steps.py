@@ -12,6 +12,7 @@ import pytest
 
 from davy.data.task import load_task, parse_task, task_text
 from davy.kubeflow import steps
+from davy.outlier.document import OutlierDocument, from_document
 from davy.packaging.package import Package
 from davy.training.evaluate import judge
 from davy.training.examples import read_examples
@@ -97,3 +98,18 @@ def test_no_household_is_named_in_the_package(made: tuple[Path, Package]) -> Non
             words = pq.read_table(io.BytesIO(content)).to_pandas().to_csv()
         named = [pseudonym for pseudonym in pseudonyms if str(pseudonym) in words]
         assert named == [], name
+
+
+def test_the_package_holds_the_outlier_detector_of_its_contract(made: tuple[Path, Package]) -> None:
+    _, package = made
+    outliers = package.contract.outliers
+    assert outliers is not None
+    document = OutlierDocument.model_validate_json(package.content(outliers.file))
+    assert document.threshold.value == outliers.threshold
+    table = pq.read_table(package.files["reference.parquet"])
+    rows = {feature.name: table[feature.name].to_numpy() for feature in package.contract.inputs}
+    detector = from_document(document)
+    assert detector.flags(rows).mean() < 0.05
+    # What a household spends, in cents.
+    assert detector.flags({**rows, "spend_28d": rows["spend_28d"] * 100}).mean() > 0.5
+    assert outliers.why in package.content("card.md").decode()

@@ -15,6 +15,7 @@ from davy.packaging.contract import (
     Interval,
     Lineage,
     Metric,
+    Outliers,
     Period,
     Privacy,
     Range,
@@ -108,6 +109,18 @@ def draft() -> Contract:
         privacy=Privacy(pseudonymised=["household_id"]),
         lineage=Lineage(parent="2026.03.01-0a1b2c3d"),
         segments=["shopper"],
+        outliers=Outliers(
+            file="outlier.json",
+            method="mahalanobis",
+            threshold=41.25,
+            false_positive_rate=0.01,
+            rows=1_400,
+            batch=100,
+            seconds=Interval(value=4.1e-05, lower=4e-05, upper=4.2e-05, n=60),
+            model_seconds=Interval(value=0.00042, lower=0.0004, upper=0.00045, n=60),
+            in_request=True,
+            why="scoring 100 rows took 41 µs, the model 420 µs",
+        ),
         measured=Period(
             start=datetime(2017, 11, 5, tzinfo=UTC), end=datetime(2017, 12, 2, tzinfo=UTC)
         ),

@@ -37,6 +37,7 @@ def found(draft: Contract) -> Findings:
         ),
         compression=draft.compression,
         calibration=draft.calibration,
+        outliers=draft.outliers,
     )
 
 
@@ -78,6 +79,7 @@ def test_findings_and_lineage_reach_their_fields(task: Task, found: Findings) ->
     assert contract.training.code_version == "0.1.0+x"
     assert contract.metrics == list(found.metrics)
     assert contract.baselines == found.baselines
+    assert contract.outliers == found.outliers is not None
     assert contract.measured == found.measured
     assert contract.compression == found.compression
     assert contract.calibration == found.calibration

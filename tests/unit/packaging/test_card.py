@@ -62,6 +62,8 @@ FIGURES = [
     "not eligible: loses too much for shopper=new",
     "0.044",  # median of the null
     "up to 0.1",
+    "mahalanobis score is above 41.25: at most 0.01 of rows like the 1,400",
+    "Rows are scored as they are answered: scoring 100 rows took 41 µs",
     "20.0%",
     "100 ms",
     "household",
@@ -182,3 +184,13 @@ def test_figures_have_four_digits(value: float, expected: str) -> None:
 @pytest.mark.parametrize(("count", "expected"), [(999, "1.0 kB"), (2_500_000, "2.50 MB")])
 def test_sizes_are_decimal(count: int, expected: str) -> None:
     assert size(count) == expected
+
+
+def test_it_says_when_rows_are_not_scored_and_when_only_on_demand(draft: Contract) -> None:
+    assert draft.outliers is not None
+    none = render_text(draft.model_copy(update={"outliers": None}))
+    assert "Single rows are not scored" in none
+    update = {"in_request": False, "why": "too dear"}
+    told = draft.outliers.model_copy(update=update)
+    text = render_text(draft.model_copy(update={"outliers": told}))
+    assert "only where the predictor is told to: too dear." in text
