@@ -28,7 +28,6 @@ REASON_RECONCILED = "Reconciled"
 REASON_PROMOTED = "Promoted"
 REASON_ROLLED_BACK = "RolledBack"
 REASON_NOT_DECIDED = "NotDecided"
-REASON_SETTLING = "Settling"
 REASON_ANOTHER_ROLLOUT = "AnotherRollout"
 REASON_SPEC_INVALID = "SpecInvalid"
 REASON_NOTHING_TO_DO = "CandidateServesAlready"
@@ -36,8 +35,8 @@ REASON_NOT_FOUND = "NotFound"
 REASON_CHANGED = "ChangedBySomebodyElse"
 REASON_INTEGRITY = "IntegrityError"
 REASON_REFUSED = "Refused"
+REASON_NOT_PERMITTED = "NotPermitted"
 REASON_TEMPORARY = "TemporaryError"
-REASON_DELETED = "Deleted"
 
 Truth = Literal["True", "False", "Unknown"]
 

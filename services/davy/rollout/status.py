@@ -18,8 +18,8 @@ from pydantic.alias_generators import to_camel
 
 from davy.rollout import conditions as names
 from davy.rollout.conditions import Condition, Truth, follow
-from davy.rollout.counters import Arms
-from davy.rollout.decide import PAUSED, Decision
+from davy.rollout.decide import PAUSED
+from davy.rollout.series import Arms
 from davy.rollout.state import FINAL, Phase, State
 from davy.rollout.verdict import Evidence, Outcome, Verdict
 
@@ -94,6 +94,9 @@ class ModelRolloutStatus(_Part):
     attempt: int = Field(
         default=0, ge=0, description="Counts the records: evidence begins anew with another spec."
     )
+    settled_attempt: int = Field(
+        default=0, ge=0, description="Last attempt of which one arm alone is left."
+    )
     step: int = Field(default=0, ge=0, description="Step of the spec, from 1; 0 before the first.")
     looks: int = Field(default=0, ge=0, description="Looks that were taken.")
     last_look_time: datetime | None = Field(default=None, description="When the last was taken.")
@@ -147,8 +150,9 @@ class Trouble:
 class Standing:
     """All that a status follows from.
 
-    ``decision`` is the last one; None when nothing was decided since the operator started.
-    ``weight`` is the canary's percent as read back; None: the router did not say.
+    ``said`` are reason and message of the last decision; while the rollout ends and after it, those
+    of the decision that it ends by. ``verdicts`` are None when nothing was looked at since the
+    operator started. ``weight`` is the canary's percent as read back; None: the router did not say.
     ``settled`` says that one arm alone is left after the end.
     """
 
@@ -156,7 +160,8 @@ class Standing:
     attempt: int = 0
     arms: Arms | None = None
     state: State | None = None
-    decision: Decision | None = None
+    said: tuple[str, str] | None = None
+    verdicts: tuple[Verdict, ...] | None = None
     weight: int | None = None
     looked: datetime | None = None
     settled: bool = False
@@ -191,6 +196,8 @@ def status_of(standing: Standing, before: ModelRolloutStatus, now: datetime) -> 
         update["versions"] = VersionsStatus(stable=arms.stable, canary=arms.canary)
     if standing.attempt:
         update |= {"attempt": standing.attempt, "record_uri": standing.record_uri}
+    if standing.settled:
+        update["settled_attempt"] = standing.attempt
     if state is not None:
         update |= {
             "step": state.step + 1,
@@ -201,8 +208,8 @@ def status_of(standing: Standing, before: ModelRolloutStatus, now: datetime) -> 
         if standing.weight is not None:
             weights = WeightsStatus(stable=100 - standing.weight, canary=standing.weight)
         update["weights"] = weights
-    if standing.decision is not None:
-        update["verdicts"] = tuple(_verdict(item) for item in standing.decision.verdicts)
+    if standing.verdicts is not None:
+        update["verdicts"] = tuple(_verdict(item) for item in standing.verdicts)
     elif standing.attempt != before.attempt:
         update["verdicts"] = ()
     if standing.looked is not None:
@@ -218,7 +225,7 @@ def _phase(standing: Standing, before: ModelRolloutStatus) -> StatusPhase:
     phase = standing.state.phase
     if phase in FINAL and not standing.settled:
         return "Promoting" if phase == Phase.PROMOTED else "RollingBack"
-    if standing.decision is not None and standing.decision.reason == PAUSED:
+    if standing.said is not None and standing.said[0] == PAUSED:
         return "Paused"
     return _PHASES[phase]
 
@@ -251,7 +258,7 @@ def _conditions(standing: Standing, before: ModelRolloutStatus) -> Iterator[Cond
         yield condition(names.ACCEPTED, "False", failed.reason, failed.message)
     else:
         yield condition(names.ACCEPTED, "True", names.REASON_ACCEPTED, "holds the InferenceService")
-    reason, message = _why(standing, before)
+    reason, message = standing.said or (names.REASON_NOT_DECIDED, "not looked at yet")
     if failed is not None:
         yield condition(names.PROGRESSING, "False", failed.reason, failed.message)
         yield condition(names.SUCCEEDED, "False", failed.reason, failed.message)
@@ -261,10 +268,8 @@ def _conditions(standing: Standing, before: ModelRolloutStatus) -> Iterator[Cond
         arms = standing.arms
         serving = (arms.canary if promoted else arms.stable) if arms else ""
         yield condition(names.PROGRESSING, "False", end, f"all traffic goes to {serving}")
-        # Why it came to this end stays readable: the reason of the rollback, not "finished".
-        said = before.condition(names.SUCCEEDED)
-        kept = said.message if said is not None and said.reason == end else message
-        yield condition(names.SUCCEEDED, "True" if promoted else "False", end, kept)
+        cause = f"{reason}: {message}"
+        yield condition(names.SUCCEEDED, "True" if promoted else "False", end, cause)
     else:
         yield condition(names.PROGRESSING, "True", reason, message)
         yield condition(names.SUCCEEDED, "Unknown", names.REASON_NOT_DECIDED, "not decided yet")
@@ -272,23 +277,6 @@ def _conditions(standing: Standing, before: ModelRolloutStatus) -> Iterator[Cond
         yield condition(names.RECONCILED, "False", trouble.reason, trouble.message)
     else:
         yield condition(names.RECONCILED, "True", names.REASON_RECONCILED, "")
-
-
-def _why(standing: Standing, before: ModelRolloutStatus) -> tuple[str, str]:
-    """Return reason and message of the last decision; of a rollback under way, its cause."""
-    decision, said = standing.decision, before.condition(names.PROGRESSING)
-    ending = standing.state is not None and standing.state.phase in (
-        Phase.PROMOTING,
-        Phase.ROLLING_BACK,
-        *FINAL,
-    )
-    if ending and said is not None and before.phase in ("Promoting", "RollingBack"):
-        return said.reason, said.message
-    if decision is not None:
-        return decision.reason, decision.message
-    if said is not None and standing.state is not None:
-        return said.reason, said.message
-    return names.REASON_NOT_DECIDED, "not looked at yet"
 
 
 def _verdict(verdict: Verdict) -> VerdictStatus:

@@ -1,0 +1,132 @@
+"""The decision record in numbered chunks of text, each written whole and only over what was read.
+
+Belongs here: which chunk a line goes to, joining them. Not here: where chunks are kept
+(`davy.rollout.adapters.configmap_chunks`), what a line says (`davy.rollout.record`).
+
+An object of the API server has a limit of about 1 MiB and is written whole, so a record is split;
+small chunks keep each look's write small. A chunk is written only if it is still as this journal
+read or wrote it. So of two that write, one is refused, and what is in the record has been decided
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from davy.core.errors import InvalidInputError, TemporaryError
+from davy.rollout.record import Header, LookLine, Record, parse_record, to_line
+
+# Bytes after which the next line begins a new chunk.
+CHUNK_BYTES = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Number `number` of a record; ``version`` says which writing of it this is."""
+
+    number: int
+    data: bytes
+    version: str
+
+
+class Chunks(Protocol):
+    """Where the chunks of one record are kept."""
+
+    def read(self) -> Sequence[Chunk]:
+        """Return all, in any order."""
+        ...
+
+    def create(self, number: int, data: bytes) -> Chunk:
+        """Write a new one.
+
+        Raises
+        ------
+        TemporaryError
+            It is there already, or cannot be written now.
+        """
+        ...
+
+    def replace(self, chunk: Chunk, data: bytes) -> Chunk:
+        """Write over one.
+
+        Raises
+        ------
+        TemporaryError
+            It is not that version any more, or cannot be written now.
+        """
+        ...
+
+
+class ChunkedJournal:
+    """A record in chunks.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        Where they are kept.
+    where : str
+        The record's place, for messages.
+    may_write : callable, optional
+        Asked before each write: an operator that is not the leader any more decides nothing.
+    chunk_bytes : int
+        Size at which a chunk is full.
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        where: str,
+        may_write: Callable[[], bool] = lambda: True,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        self._chunks = chunks
+        self._where = where
+        self._may_write = may_write
+        self._chunk_bytes = chunk_bytes
+        self._last: Chunk | None = None
+
+    def read(self) -> Record | None:
+        """Return the record, None when there is none.
+
+        Raises
+        ------
+        InvalidInputError
+            A chunk or a line is missing or damaged.
+        """
+        found = sorted(self._chunks.read(), key=lambda chunk: chunk.number)
+        numbers = [chunk.number for chunk in found]
+        if numbers != list(range(len(found))):
+            raise InvalidInputError(
+                f"chunks {numbers} are there, one is missing",
+                where=self._where,
+                fix="The record is damaged: delete the rollout, and start it anew",
+            )
+        self._last = found[-1] if found else None
+        return parse_record(b"".join(chunk.data for chunk in found), where=self._where)
+
+    def begin(self, header: Header) -> None:
+        """Write the header."""
+        self._leading()
+        self._last = self._chunks.create(0, to_line(header))
+
+    def append(self, line: LookLine) -> None:
+        """Write one look."""
+        self._leading()
+        if self._last is None:
+            raise InvalidInputError("has no header yet", where=self._where)
+        last, data = self._last, to_line(line)
+        # Whether a failed write was done is not known: nothing more is written before a `read`.
+        self._last = None
+        if len(last.data) + len(data) > self._chunk_bytes:
+            self._last = self._chunks.create(last.number + 1, data)
+        else:
+            self._last = self._chunks.replace(last, last.data + data)
+
+    def _leading(self) -> None:
+        if not self._may_write():
+            raise TemporaryError(
+                "not the leader any more: nothing was decided", where=self._where, delay=5.0
+            )

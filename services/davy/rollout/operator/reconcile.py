@@ -1,0 +1,401 @@
+"""One tick of one ModelRollout: read it, look once or settle, write its status.
+
+Belongs here: the order of side effects on a cluster, what begins anew, what is taken away.
+Not here: deciding (`davy.rollout.decide`), when a tick is due (`davy.rollout.operator.handlers`).
+
+Every tick reads the resource anew, so nothing hangs on what a watch has delivered. What was done is
+in the record (`davy.rollout.engine`), which arm is left in the cluster itself; the status is made
+from both, and an operator that was killed anywhere goes on from them. The order of writes:
+
+1. status: Accepted, which claims the InferenceService;
+2. the record's header, with the stable version;
+3. for each look its line in the record, then what it asks of the router, a note, the status;
+4. after the end: the leaving arm goes, in the steps of `davy.rollout.ports.Workload.settle`.
+
+Another spec begins anew. The bounds hold for one spec that was fixed before the evidence; one that
+was changed after looking at it has no such promise. So the canary gives its weight back, and a new
+record begins. Only ``paused`` and where Prometheus is may change meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from structlog.typing import FilteringBoundLogger
+
+from davy.core.clock import Clock
+from davy.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    DavyError,
+    InvalidInputError,
+    TemporaryError,
+)
+from davy.core.files import parse_model
+from davy.core.logging import get_logger
+from davy.rollout import conditions
+from davy.rollout.adapters.annotation_orders import AnnotationOrders
+from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
+from davy.rollout.operator.claims import rival
+from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note
+from davy.rollout.operator.ports import Delivery, Note, Places, Records, Resource, Rollouts
+from davy.rollout.operator.trouble import trouble, wait_seconds
+from davy.rollout.record import Record
+from davy.rollout.replay import resume
+from davy.rollout.series import Arms
+from davy.rollout.spec import Candidate, RolloutSpec
+from davy.rollout.state import FINAL, Phase
+from davy.rollout.status import ENDED, Standing, status_of
+
+# A change of weight, or of arms, is looked at more often than the evidence.
+SETTLING_SECONDS = 1.0
+
+
+class RefusedRolloutError(ConflictError):
+    """The rollout may not act; ``reason`` is the condition's."""
+
+    def __init__(self, reason: str, what: str, *, where: str, fix: str) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Running:
+    """What is kept of a rollout between two ticks; all of it can be made again."""
+
+    generation: int
+    attempt: int
+    engine: Engine
+    delivery: Delivery
+    orders: AnnotationOrders
+    said: tuple[str, str] | None = None
+    settled: bool = False
+
+
+@dataclass
+class Reconciler:
+    """Carries ModelRollouts out, one tick at a time; ticks of different ones may run at once.
+
+    Parameters
+    ----------
+    rollouts, records, places
+        See `davy.rollout.operator.ports`.
+    clock : Clock
+        Where the time comes from.
+    metrics : RolloutMetrics
+        Those of all rollouts.
+    """
+
+    rollouts: Rollouts
+    records: Records
+    places: Places
+    clock: Clock
+    metrics: RolloutMetrics
+    _running: dict[str, Running] = field(default_factory=dict)
+    _failures: dict[str, int] = field(default_factory=dict)
+    _deliveries: dict[str, dict[int, Delivery]] = field(default_factory=dict)
+    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+    _claiming: threading.Lock = field(default_factory=threading.Lock)
+
+    def tick(self, namespace: str, name: str, uid: str) -> float | None:
+        """Go one step; return the seconds until the next, None: nothing until it changes.
+
+        Raises
+        ------
+        TemporaryError
+            Not even its status could be read or written.
+        """
+        with self._only(uid):
+            resource = self.rollouts.read(namespace, name)
+            if resource is None or resource.uid != uid or resource.deleting:
+                self._forget(uid)
+                return None
+            status = resource.status
+            if status.phase in ENDED and status.observed_generation == resource.generation:
+                self._forget(uid)
+                return None
+            try:
+                pause = self._go_on(resource)
+            except DavyError as error:
+                return self._troubled(resource, error)
+            self._failures.pop(uid, None)
+            return pause
+
+    def withdraw(self, namespace: str, name: str, uid: str) -> float | None:
+        """Take the canary of a deleted rollout away; return None once it may go.
+
+        Where that is refused for good, because somebody else has changed the InferenceService, it
+        is left as they made it.
+        """
+        with self._only(uid):
+            resource = self.rollouts.read(namespace, name)
+            if resource is None or resource.uid != uid:
+                return None
+            try:
+                return self._withdraw(resource)
+            except (TemporaryError, ConfigurationError) as error:
+                self._log(resource).warning("not withdrawn yet", error=str(error))
+                return self._later(uid, error)
+            except DavyError as error:
+                self._log(resource).warning("left as it is", error=str(error))
+                left = note("Warning", "LeftAsItIs", str(error), key=f"left-{resource.generation}")
+                self.rollouts.tell(resource, left)
+                self._forget(uid)
+                return None
+
+    @contextmanager
+    def _only(self, uid: str) -> Iterator[None]:
+        """One tick of a rollout at a time; one that failed in any way leaves nothing behind."""
+        with self._locks.setdefault(uid, threading.Lock()):
+            try:
+                yield
+            except BaseException:
+                self._running.pop(uid, None)
+                raise
+
+    def _forget(self, uid: str) -> None:
+        self._running.pop(uid, None)
+        self._deliveries.pop(uid, None)
+        self._failures.pop(uid, None)
+
+    def _go_on(self, resource: Resource) -> float | None:
+        running = self._running.get(resource.uid)
+        if running is None or running.generation != resource.generation:
+            running = self._start(resource)
+            if running is None:
+                return SETTLING_SECONDS
+            self._running[resource.uid] = running
+        running.orders.take(resource.annotations)
+        engine = running.engine
+        if engine.state.phase not in FINAL:
+            standing = self._look(resource, running)
+        else:
+            standing = self._standing(resource, running)
+        if engine.state.phase in FINAL:
+            promoted = engine.state.phase == Phase.PROMOTED
+            if not running.settled:
+                running.settled = running.delivery.settle(engine.arms, promoted=promoted)
+            weight = 100 if promoted else 0
+            standing = replace(standing, settled=running.settled, weight=weight)
+        if running.settled:
+            # Before the status: once that says the end, nothing is done any more.
+            serving = engine.arms.canary if engine.state.weight else engine.arms.stable
+            promoted = engine.state.phase == Phase.PROMOTED
+            self._tell(resource, end_note(running.attempt, promoted=promoted, version=serving))
+        status = status_of(standing, resource.status, self.clock.now())
+        self.rollouts.write_status(resource, status)
+        if running.settled:
+            self._forget(resource.uid)
+            return None
+        if engine.state.phase in SETTLING | FINAL:
+            return SETTLING_SECONDS
+        return engine.spec.analysis.interval.total_seconds()
+
+    def _look(self, resource: Resource, running: Running) -> Standing:
+        engine, ending = running.engine, running.engine.state.phase in SETTLING
+        decision = engine.look()
+        # What it ends by stays readable while it ends.
+        if not ending or running.said is None:
+            running.said = (decision.reason, decision.message)
+        look = engine.state.looks
+        self._tell(
+            resource,
+            look_note(running.attempt, look, decision.action, decision.reason, decision.message),
+        )
+        return replace(
+            self._standing(resource, running),
+            verdicts=decision.verdicts,
+            weight=engine.observed.weight if engine.observed is not None else None,
+            looked=self.clock.now(),
+        )
+
+    def _tell(self, resource: Resource, told: Note | None) -> None:
+        if told is not None:
+            self.rollouts.tell(resource, told)
+
+    def _standing(self, resource: Resource, running: Running) -> Standing:
+        return Standing(
+            generation=resource.generation,
+            attempt=running.attempt,
+            arms=running.engine.arms,
+            state=running.engine.state,
+            said=running.said,
+            record_uri=self.records.uri(resource, running.attempt),
+        )
+
+    def _start(self, resource: Resource) -> Running | None:
+        """Return what goes on, or begins; None while an earlier canary goes."""
+        spec = parse_spec(resource)
+        self._claim(resource)
+        attempt = self.records.attempt(resource)
+        record = self._record(resource, attempt)
+        if record is not None and not self._goes_on(spec, record):
+            if not self._settled(resource, attempt, record):
+                return None
+            attempt, record = attempt + 1, None
+        attempt = max(attempt, 1)
+        delivery = self._delivery(resource, attempt, spec.candidate, spec.traffic)
+        stable = record.header.stable if record is not None else delivery.serving()
+        if stable == spec.candidate.version:
+            raise RefusedRolloutError(
+                conditions.REASON_NOTHING_TO_DO,
+                f"version '{stable}' serves already",
+                where=resource.where,
+                fix="Name another candidate",
+            )
+        # A promoted rollout whose next steps were edited has ended with the spec of its record.
+        ended = record is not None and resume(record).phase == Phase.PROMOTED
+        orders = AnnotationOrders(resource.annotations)
+        engine = Engine(
+            record.spec() if record is not None and ended else spec,
+            name=f"{resource.namespace}/{resource.name}",
+            stable=stable,
+            traffic=delivery,
+            metrics=self.places.metrics(resource, spec),
+            journal=self.records.journal(resource, attempt),
+            packages=self.places.packages(spec.candidate),
+            clock=self.clock,
+            metrics_of_rollout=self.metrics,
+            generation=resource.generation,
+            orders=orders,
+        )
+        running = Running(resource.generation, attempt, engine, delivery, orders)
+        running.settled = resource.status.settled_attempt >= attempt
+        if record is not None:
+            running.said = cause(record)
+            # Told again in case it was not: what was told already stays as it is.
+            self._tell(resource, last_note(attempt, record))
+        return running
+
+    def _claim(self, resource: Resource) -> None:
+        if resource.status.claimed:
+            return
+        with self._claiming:
+            first = rival(resource, self.rollouts.listed(resource.namespace))
+            if first is not None:
+                raise RefusedRolloutError(
+                    conditions.REASON_ANOTHER_ROLLOUT,
+                    f"the InferenceService '{resource.service}' is held by rollout '{first.name}'",
+                    where=resource.where,
+                    fix="Wait until it has ended, then edit this one or create it again",
+                )
+            claim = Standing(generation=resource.generation)
+            status = status_of(claim, resource.status, self.clock.now())
+            self.rollouts.write_status(resource, status)
+
+    def _goes_on(self, spec: RolloutSpec, record: Record) -> bool:
+        """Whether a record is one of this spec."""
+        header = record.header
+        if header.canary != spec.candidate.version:
+            return False
+        if resume(record).phase == Phase.PROMOTED:
+            return True
+        facts = self.places.packages(spec.candidate).facts(spec.candidate.version)
+        wanted = spec.with_indicators(list(facts.indicators))
+        return header.settings_hash == wanted.settings_hash()
+
+    def _settled(self, resource: Resource, attempt: int, record: Record) -> bool:
+        """Take an attempt's canary away; True once one arm is left."""
+        if resource.status.settled_attempt >= attempt:
+            return True
+        phase = resume(record).phase
+        spec = record.spec()
+        delivery = self._delivery(resource, attempt, spec.candidate, spec.traffic)
+        settled = delivery.settle(record.header.arms(), promoted=phase == Phase.PROMOTED)
+        if settled:
+            status = resource.status.model_copy(update={"settled_attempt": attempt})
+            self.rollouts.write_status(resource, status)
+            self._log(resource).info("canary withdrawn", attempt=attempt)
+        return settled
+
+    def _withdraw(self, resource: Resource) -> float | None:
+        attempt = self.records.attempt(resource)
+        if attempt:
+            try:
+                record = self._record(resource, attempt)
+            except InvalidInputError:
+                record = None
+            if record is not None:
+                done = self._settled(resource, attempt, record)
+            else:
+                done = self._settled_without_record(resource, attempt)
+            if not done:
+                return SETTLING_SECONDS
+            told = note("Normal", "Withdrawn", "one arm is left", key=f"withdrawn-{attempt}")
+            self.rollouts.tell(resource, told)
+        self._forget(resource.uid)
+        return None
+
+    def _settled_without_record(self, resource: Resource, attempt: int) -> bool:
+        """Take a canary away whose record cannot be read, by what the status says of it."""
+        spec, versions = parse_spec(resource), resource.status.versions
+        if resource.status.settled_attempt >= attempt or versions is None:
+            return True
+        candidate = spec.candidate.model_copy(update={"version": versions.canary})
+        delivery = self._delivery(resource, attempt, candidate, spec.traffic)
+        promoted = resource.status.phase == "Promoted"
+        return delivery.settle(Arms(versions.stable, versions.canary), promoted=promoted)
+
+    def _delivery(
+        self, resource: Resource, attempt: int, candidate: Candidate, traffic: str
+    ) -> Delivery:
+        # Kept over ticks: it knows for how long the router has been as it is.
+        kept = self._deliveries.setdefault(resource.uid, {})
+        if attempt not in kept:
+            identity = f"{resource.namespace}/{resource.name}/{resource.uid}/{attempt}"
+            kept[attempt] = self.places.delivery(resource, identity, candidate, traffic)
+        return kept[attempt]
+
+    def _record(self, resource: Resource, attempt: int) -> Record | None:
+        return self.records.journal(resource, attempt).read() if attempt else None
+
+    def _troubled(self, resource: Resource, error: DavyError) -> float | None:
+        running = self._running.pop(resource.uid, None)
+        found = trouble(error)
+        self._log(resource).warning("does not go on", reason=found.reason, error=str(error))
+        # Read again: a claim may have been written since.
+        resource = self.rollouts.read(resource.namespace, resource.name) or resource
+        standing = Standing(generation=resource.generation)
+        if running is not None:
+            standing = self._standing(resource, running)
+        before = resource.status
+        if found.permanent:
+            key = f"failed-{resource.generation}-{found.reason}".lower()
+            self.rollouts.tell(resource, note("Warning", found.reason, found.message, key=key))
+        status = status_of(standing.with_trouble(found), before, self.clock.now())
+        if status != before:
+            self.rollouts.write_status(resource, status)
+        if found.permanent:
+            self._forget(resource.uid)
+            return None
+        return self._later(resource.uid, error)
+
+    def _later(self, uid: str, error: DavyError) -> float:
+        self._failures[uid] = self._failures.get(uid, 0) + 1
+        return wait_seconds(error, self._failures[uid])
+
+    def _log(self, resource: Resource) -> FilteringBoundLogger:
+        name = f"{resource.namespace}/{resource.name}"
+        bound: FilteringBoundLogger = get_logger("operator").bind(
+            rollout=name, generation=resource.generation
+        )
+        return bound
+
+
+def parse_spec(resource: Resource) -> RolloutSpec:
+    """Return the checked spec of a resource.
+
+    Raises
+    ------
+    InvalidInputError
+        It does not fit, or names no InferenceService; names the field.
+    """
+    spec = parse_model(dict(resource.spec), RolloutSpec, where=resource.where)
+    if spec.inference_service_ref is None:
+        raise InvalidInputError(
+            "names no InferenceService", where=resource.where, fix="Set inferenceServiceRef.name"
+        )
+    return spec
