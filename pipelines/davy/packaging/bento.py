@@ -33,12 +33,14 @@ PACKAGE = "package"
 REQUIREMENTS = "requirements.txt"
 
 _LOCKED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+( ?; ?[^@:]+)?")
-_SERVICE = f'''"""The package of this Bento, unless DAVY_PREDICTOR_MODEL_DIR names another one."""
+_SERVICE = f'''"""The package of this Bento, unless another one is named or KServe brings one."""
 
 import os
 from pathlib import Path
 
-os.environ.setdefault("DAVY_PREDICTOR_MODEL_DIR", str(Path(__file__).parent / "{PACKAGE}"))
+# With STORAGE_URI, KServe puts a package at the predictor's default, /mnt/models.
+if not os.environ.get("STORAGE_URI"):
+    os.environ.setdefault("DAVY_PREDICTOR_MODEL_DIR", str(Path(__file__).parent / "{PACKAGE}"))
 
 from davy.predictor.service import Predictor  # noqa: E402
 
@@ -124,13 +126,42 @@ def build_bento(
         return _build(context, name or package.contract.name, version or package.contract.version)
 
 
+def find_bento(tag: str) -> Path:
+    """Return the folder of a Bento: that of a tag in the local store, or one that is named.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    MissingDependencyError
+        BentoML is not installed.
+    """
+    if Path(tag).is_dir():
+        return Path(tag)
+    try:
+        import bentoml
+        from bentoml.exceptions import BentoMLException
+    except ImportError:
+        raise _without_bentoml() from None
+    try:
+        return Path(bentoml.get(tag).path)
+    except (BentoMLException, ValueError) as error:
+        raise NotFoundError(
+            str(error), where=f"bento {tag}", fix="Make it: davy package bento FOLDER"
+        ) from None
+
+
+def _without_bentoml() -> MissingDependencyError:
+    return MissingDependencyError(
+        "BentoML is not installed", where="bento", fix="Install davylamp[serve]"
+    )
+
+
 def _same_bentoml(lines: list[str]) -> None:
     try:
         here = installed_version("bentoml")
     except PackageNotFoundError:
-        raise MissingDependencyError(
-            "BentoML is not installed", where="bento", fix="Install davylamp[serve]"
-        ) from None
+        raise _without_bentoml() from None
     # BentoML adds its own version to what is installed, and two versions of one cannot be.
     if f"bentoml=={here}" not in lines:
         raise ConflictError(

@@ -1,4 +1,4 @@
-"""``davy package``: make keys, look at a package, verify one, build a Bento of it.
+"""``davy package``: make keys, look at a package, verify one, build a Bento and its image.
 
 Belongs here: options and what is printed. Not here: reading and verifying.
 """
@@ -76,9 +76,46 @@ def bento(
     ] = None,
     public_key: PublicKey = None,
 ) -> None:
-    """Build a Bento of a package, for bentoml serve and bentoml containerize."""
+    """Build a Bento of a package, for bentoml serve and davy package image."""
     from davy.packaging.bento import build_bento
 
     built = build_bento(path, tag=tag, requirements=requirements, public_key=public_key)
     print(built.tag)
     print(built.path)
+
+
+@app.command()
+def image(
+    tag: Annotated[str, typer.Argument(help="The Bento's tag, NAME:VERSION, or its folder.")],
+    name: Annotated[
+        str, typer.Option("--name", help="The image's. Default: the Bento's tag.")
+    ] = "",
+    builder: Annotated[
+        str | None,
+        typer.Option("--builder", help="docker, podman or buildah. Default: the first that works."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="Image of Debian 12 to build in. Default: Docker's."),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="Certificates that the way to the package registry needs (PEM)."),
+    ] = None,
+    uv_config: Annotated[
+        Path | None, typer.Option("--uv-config", help="uv.toml that names an index of your own.")
+    ] = None,
+) -> None:
+    """Build the image of a Bento: small, for a read-only root, not as root."""
+    from davy.packaging.bento import find_bento
+    from davy.packaging.image import BASE, Secrets, build_image
+
+    built = build_image(
+        find_bento(tag),
+        name=name,
+        builder=builder,
+        base=base or BASE,
+        secrets=Secrets(ca, uv_config),
+    )
+    print(built.name)
+    print(built.identifier)
