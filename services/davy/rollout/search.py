@@ -15,7 +15,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 # Log evidence and its slope, at the points that were asked for.
 Points = tuple[FloatArray, FloatArray]
-_Search = Generator[FloatArray, Points, float | None]
+_Search = Generator[tuple[float, ...], Points, float | None]
 
 # Bounds are found to within this many log units, on the side that claims less.
 TOLERANCE = 1e-6
@@ -34,27 +34,33 @@ def last_rejected(
 
     Both sides are looked for side by side, so that one evaluation answers both.
     """
-    searches = [
-        _search(side, -math.log(alpha), reach, hint)
-        for side, alpha, hint in zip((1.0, -1.0), alphas, near, strict=True)
-    ]
-    asked: list[FloatArray | None] = [next(search) for search in searches]
-    found: list[float | None] = [None, None]
-    while True:
-        open_ = [(index, points) for index, points in enumerate(asked) if points is not None]
-        if not open_:
-            return found[0], found[1]
-        x = np.concatenate([points for _, points in open_])
-        side = np.concatenate([np.full(points.size, 1.0 - 2.0 * i) for i, points in open_])
-        values, slopes = log_evidence(x, side)
-        start = 0
-        for index, points in open_:
-            end = start + points.size
+    above = _search(1.0, -math.log(alphas[0]), reach, near[0])
+    below = _search(-1.0, -math.log(alphas[1]), reach, near[1])
+    upward, downward = next(above), next(below)
+    lower = upper = None
+    while upward or downward:
+        split = len(upward)
+        side = _SIDES if split == len(downward) == 1 else _sides(split, len(downward))
+        values, slopes = log_evidence(np.array((*upward, *downward)), side)
+        if upward:
             try:
-                asked[index] = searches[index].send((values[start:end], slopes[start:end]))
+                upward = above.send((values[:split], slopes[:split]))
             except StopIteration as done:
-                asked[index], found[index] = None, done.value
-            start = end
+                upward, lower = (), done.value
+        if downward:
+            try:
+                downward = below.send((values[split:], slopes[split:]))
+            except StopIteration as done:
+                downward, upper = (), done.value
+    return lower, upper
+
+
+_SIDES: FloatArray = np.array([1.0, -1.0])
+_SIDES.setflags(write=False)
+
+
+def _sides(upward: int, downward: int) -> FloatArray:
+    return np.repeat(_SIDES, (upward, downward))
 
 
 def _search(side: float, threshold: float, reach: float, near: float | None) -> _Search:
@@ -68,7 +74,7 @@ def _search(side: float, threshold: float, reach: float, near: float | None) -> 
         if found is not None:
             return found
     points = np.linspace(-side * reach, side * reach, SECTIONS)
-    values, _ = yield points
+    values, _ = yield tuple(points)
     excess = values - threshold
     passed = SECTIONS if (excess >= 0).all() else int(np.argmin(excess >= 0))
     if passed in (0, SECTIONS):
@@ -82,7 +88,7 @@ def _search(side: float, threshold: float, reach: float, near: float | None) -> 
             found = rejected
             break
         middle = (rejected + open_) / 2
-        values, _ = yield np.array([middle])
+        values, _ = yield (middle,)
         if float(values[0]) >= threshold:
             rejected = middle
         else:
@@ -93,7 +99,7 @@ def _search(side: float, threshold: float, reach: float, near: float | None) -> 
 def _newton(side: float, threshold: float, x: float, rejected: float, open_: float) -> _Search:
     """Newton's steps to the last rejected point; None when they leave the bracket or go on long."""
     for _ in range(NEWTON_STEPS):
-        values, slopes = yield np.array([x])
+        values, slopes = yield (x,)
         excess, slope = float(values[0]) - threshold, abs(float(slopes[0]))
         if 0 <= excess <= TOLERANCE * slope:
             return x

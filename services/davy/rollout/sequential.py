@@ -230,11 +230,14 @@ class RatioEvidence:
 
     def _cells(self) -> FloatArray:
         """Return the coefficients [4, G - 1] of the cubic within each cell of the grid."""
-        rise = np.diff(self.log_likelihood)
+        cells = np.empty((4, GRID.size - 1))
+        cells[0] = self.log_likelihood[:-1]
+        rise = self.log_likelihood[1:] - cells[0]
         start, end = GRID_STEP * self.slope[:-1], GRID_STEP * self.slope[1:]
-        return np.stack(
-            [self.log_likelihood[:-1], start, 3 * rise - 2 * start - end, start + end - 2 * rise]
-        )
+        cells[1] = start
+        cells[2] = 3 * rise - 2 * start - end
+        cells[3] = start + end - 2 * rise
+        return cells
 
     def _log_evidence(self, cells: FloatArray, x: FloatArray, side: FloatArray) -> Points:
         """Return log E [P] at points [P], and its slope [P]."""
@@ -325,11 +328,14 @@ def _mix(mixture: Mixture, values: FloatArray, slopes: FloatArray) -> tuple[Floa
 
     The tested point's come first.
     """
-    terms = mixture.log_weights + values[:, 1:] - values[:, :1]
-    top = terms.max(axis=1, keepdims=True)
-    shares = np.exp(terms - top)
-    total = shares.sum(axis=1)
-    return top[:, 0] + np.log(total), (shares * slopes[:, 1:]).sum(axis=1) / total - slopes[:, 0]
+    terms = values[:, 1:] - values[:, :1]
+    terms += mixture.log_weights
+    top = np.maximum.reduce(terms, axis=1)
+    terms -= top[:, None]
+    shares = np.exp(terms, out=terms)
+    total = np.add.reduce(shares, axis=1)
+    shares *= slopes[:, 1:]
+    return top + np.log(total), np.add.reduce(shares, axis=1) / total - slopes[:, 0]
 
 
 def _log(value: float) -> float | None:
