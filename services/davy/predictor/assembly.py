@@ -24,6 +24,7 @@ from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
 from davy.predictor.openapi import Docs
+from davy.predictor.outliers import outlier_flags
 from davy.predictor.payload import NoSink, PayloadLog, Sink
 from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
@@ -123,7 +124,8 @@ def _repository(
                 pseudonymiser=pseudonymiser,
             )
         policy = InputPolicy(model.contract.inputs)
-        return Served(DataPlane(model, policy, metrics, batcher), sink, path)
+        outliers = outlier_flags(model.package, metrics, settings.outliers)
+        return Served(DataPlane(model, policy, metrics, batcher, outliers), sink, path)
 
     return Repository(models, settings.folders, load=load, serve=serve)
 

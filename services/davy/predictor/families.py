@@ -81,6 +81,12 @@ class MetricFamilies:
             "feature",
             "rule",
         )
+        self.outliers = counter(
+            "davy_outliers_total", "Rows answered that the package's scorer calls outliers."
+        )
+        self.outlier_failures = counter(
+            "davy_outlier_failures_total", "Requests answered whose rows could not be scored."
+        )
         self.events = counter("davy_payload_events_total", "Payload events that the receiver took.")
         self.dropped = counter(
             "davy_payload_events_dropped_total",

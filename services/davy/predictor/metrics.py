@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
+from prometheus_client import Counter
 
 from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
@@ -58,6 +59,10 @@ class PredictorMetrics:
             for spec in contract.inputs
             for rule in RULES
         }
+        self._families = families
+        self._labels = labels
+        self._outliers: Counter | None = None
+        self._outlier_failures: Counter | None = None
         self._events = families.events.labels(*labels)
         self._dropped = {r: families.dropped.labels(*labels, r) for r in DROP_REASONS}
         self._info = families.info.labels(*labels, contract.quantization, identity)
@@ -99,6 +104,21 @@ class PredictorMetrics:
         """Count values that broke a rule, whatever the contract does about them."""
         for item in violations:
             self._violations[item.feature, item.rule].inc(item.values)
+
+    def score_outliers(self) -> None:
+        """Begin to count outliers: where none are looked for, there is no 0 to be taken for one."""
+        self._outliers = self._families.outliers.labels(*self._labels)
+        self._outlier_failures = self._families.outlier_failures.labels(*self._labels)
+
+    def outliers(self, rows: int) -> None:
+        """Count rows that are outliers."""
+        if self._outliers is not None:
+            self._outliers.inc(rows)
+
+    def outliers_failed(self) -> None:
+        """Count a request whose rows could not be scored."""
+        if self._outlier_failures is not None:
+            self._outlier_failures.inc()
 
     def told(self, events: int) -> None:
         """Count payload events that the receiver took."""

@@ -12,6 +12,7 @@ from davy.packaging.contract import score_output
 from davy.predictor.batcher import Batcher, Outputs, Work
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
+from davy.predictor.outliers import OutlierFlags
 from davy.predictor.validation import InputPolicy
 from davy.protocol.v2 import InferRequest, InferResponse
 
@@ -24,6 +25,7 @@ class DataPlane:
     policy: InputPolicy
     metrics: PredictorMetrics
     batcher: Batcher | None = None
+    outliers: OutlierFlags | None = None
 
     @property
     def name(self) -> str:
@@ -55,7 +57,7 @@ class DataPlane:
         if self.batcher is None:
             return self.infer(request)
         work = self._prepare(request)
-        return self._respond(request, await self.batcher.run(work, deadline))
+        return self._respond(request, work, await self.batcher.run(work, deadline))
 
     def admit(self) -> None:
         """Refuse a request that is still to be read, when there is no room whatever it asks.
@@ -83,7 +85,7 @@ class DataPlane:
         work = self._prepare(request)
         tensors = self.model.run(work.feed, work.outputs)
         self.metrics.executed(work.rows)
-        return self._respond(request, tensors)
+        return self._respond(request, work, tensors)
 
     def _prepare(self, request: InferRequest) -> Work:
         outputs = self._outputs(request)
@@ -94,12 +96,14 @@ class DataPlane:
             raise checked.rejection
         return Work(self.model, self.metrics, checked.feed, outputs, checked.rows)
 
-    def _respond(self, request: InferRequest, tensors: Outputs) -> InferResponse:
+    def _respond(self, request: InferRequest, work: Work, tensors: Outputs) -> InferResponse:
         name = score_output(self.model.contract.outputs)
         score = next((tensor for tensor in tensors if tensor.name == name), None)
         if score is not None:
             self.metrics.scored(score)
-        return InferResponse(self.name, self.version, tensors, request.id)
+        # After the model: what is shed or fails is not scored.
+        told = {} if self.outliers is None else self.outliers.parameters(work.feed)
+        return InferResponse(self.name, self.version, tensors, request.id, told)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:
         known = tuple(spec.name for spec in self.model.contract.outputs)

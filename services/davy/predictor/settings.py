@@ -6,13 +6,15 @@ Belongs here: names, defaults, descriptions, and rules between settings. Not her
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from davy.core.settings import DavySettings
 from davy.predictor.session import CPU_PROVIDER, Optimisation
+
+OutlierMode = Literal["auto", "off", "always"]
 
 
 class PredictorSettings(DavySettings):
@@ -124,6 +126,11 @@ class PredictorSettings(DavySettings):
         description="After SIGTERM: how long requests are still answered, each with "
         "'connection: close', while readiness says no. Keep it above the time that a load "
         "balancer needs to notice.",
+    )
+    outliers: OutlierMode = Field(
+        "auto",
+        description="Whether rows are scored as outliers while they are answered. auto: where the "
+        "package says that it costs less than the model does; always: wherever it has a scorer.",
     )
     explain_seconds: float = Field(
         1.0,
