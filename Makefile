@@ -42,10 +42,11 @@ generate: setup ## Write the generated files: reference pages, schemas, gRPC mes
 	.venv/bin/python -m davy.cli.reference .
 	.venv/bin/python -m davy.packaging.schemas pipelines/schemas
 	.venv/bin/python -m davy.protocol.stubs services/davy/protocol
+	.venv/bin/python -m davy.rollout.crd k8s/crds
 	.venv/bin/davy pipeline compile
 
 lock: setup ## Resolve the locked sets again
-	@for extra in dev serve monitor; do \
+	@for extra in dev serve monitor operator; do \
 	  .venv/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \
 	    --python-platform x86_64-manylinux_2_28 --extra $$extra pyproject.toml -o requirements/$$extra.txt; \
 	done

@@ -23,6 +23,7 @@ PARTS = {
     "pipeline": "davy.cli.pipeline",
     "package": "davy.cli.package",
     "rollout": "davy.cli.rollout",
+    "operator": "davy.cli.operator",
     "detector": "davy.cli.detector",
     "slo": "davy.cli.slo",
     "demo": "davy.cli.demo.command",

@@ -25,6 +25,7 @@ SETTINGS = (
     "davy.data.settings:PipelineSettings",
     "davy.predictor.settings:PredictorSettings",
     "davy.detector.settings:DetectorSettings",
+    "davy.rollout.operator.settings:OperatorSettings",
     "davy.cli.demo.settings:DemoSettings",
 )
 

@@ -35,7 +35,7 @@ REASON_NOT_FOUND = "NotFound"
 REASON_CHANGED = "ChangedBySomebodyElse"
 REASON_INTEGRITY = "IntegrityError"
 REASON_REFUSED = "Refused"
-REASON_NOT_PERMITTED = "NotPermitted"
+REASON_CONFIGURATION = "ConfigurationError"
 REASON_TEMPORARY = "TemporaryError"
 
 Truth = Literal["True", "False", "Unknown"]

@@ -285,6 +285,17 @@ def test_deleted_with_a_record_that_cannot_be_read_it_still_takes_the_canary_awa
     assert (bed.cluster.weight, bed.service.canary) == (0, None)
 
 
+def test_deleted_in_the_foreground_its_record_goes_first_and_the_canary_still_goes() -> None:
+    bed = OperatorBed()
+    bed.apply()
+    drive(bed, ticks=4)
+    bed.records.clear()
+    bed.delete()
+    drive(bed)
+    assert bed.service is not None
+    assert (bed.cluster.weight, bed.service.canary, bed.service.lost) == (0, None, 0)
+
+
 def test_a_new_resource_of_the_same_name_is_another_rollout() -> None:
     bed = OperatorBed()
     bed.apply()

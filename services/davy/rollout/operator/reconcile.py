@@ -312,7 +312,8 @@ class Reconciler:
         return settled
 
     def _withdraw(self, resource: Resource) -> float | None:
-        attempt = self.records.attempt(resource)
+        # A record may go before its rollout, when that is deleted in the foreground.
+        attempt = max(self.records.attempt(resource), resource.status.attempt)
         if attempt:
             try:
                 record = self._record(resource, attempt)
@@ -331,13 +332,15 @@ class Reconciler:
 
     def _settled_without_record(self, resource: Resource, attempt: int) -> bool:
         """Take a canary away whose record cannot be read, by what the status says of it."""
-        spec, versions = parse_spec(resource), resource.status.versions
-        if resource.status.settled_attempt >= attempt or versions is None:
+        status = resource.status
+        if status.settled_attempt >= attempt or status.versions is None:
             return True
-        candidate = spec.candidate.model_copy(update={"version": versions.canary})
-        delivery = self._delivery(resource, attempt, candidate, spec.traffic)
-        promoted = resource.status.phase == "Promoted"
-        return delivery.settle(Arms(versions.stable, versions.canary), promoted=promoted)
+        arms = Arms(status.versions.stable, status.versions.canary)
+        spec = parse_spec(resource)
+        candidate = spec.candidate.model_copy(update={"version": arms.canary})
+        return self._delivery(resource, attempt, candidate, spec.traffic).settle(
+            arms, promoted=False
+        )
 
     def _delivery(
         self, resource: Resource, attempt: int, candidate: Candidate, traffic: str

@@ -25,7 +25,7 @@ _REASONS: tuple[tuple[type[DavyError], str], ...] = (
     (NotFoundError, conditions.REASON_NOT_FOUND),
     (InvalidInputError, conditions.REASON_SPEC_INVALID),
     (ConflictError, conditions.REASON_CHANGED),
-    (ConfigurationError, conditions.REASON_NOT_PERMITTED),
+    (ConfigurationError, conditions.REASON_CONFIGURATION),
     (TemporaryError, conditions.REASON_TEMPORARY),
 )
 
