@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-serving lock generate clean distclean
+.PHONY: help setup demo test lint format bench bench-serving lock image generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
@@ -29,6 +29,10 @@ lint: setup ## ruff, mypy, import-linter
 format: setup ## Format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+image: setup ## The image of a model package: PACKAGE=store/NAME/VERSION
+	@test -n "$(PACKAGE)" || { echo "error: name a model package: make image PACKAGE=store/NAME/VERSION"; exit 64; }
+	@services/images/predictor/build.sh "$(PACKAGE)"
 
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
