@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from davy.cli import rollout_plan
 from davy.core.clock import SystemClock
 from davy.core.errors import (
     ConfigurationError,
@@ -41,6 +42,7 @@ from davy.rollout.state import Phase
 from davy.rollout.vetoes import Veto
 
 app = typer.Typer(help="Let a candidate take over on evidence.", no_args_is_help=True)
+app.command("plan")(rollout_plan.command)
 
 
 @app.command()

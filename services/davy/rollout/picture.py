@@ -11,6 +11,7 @@ from pathlib import Path
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import write_atomic
+from davy.rollout.plan import Plan, words
 from davy.rollout.record import DAVY, LookLine, Record, VerdictLine
 from davy.rollout.replay import Replay
 from davy.rollout.svg import BLUE, GREEN, INK, ORANGE, Mark, Panel, Point, Scale, drawing
@@ -126,6 +127,51 @@ def _weights(
         height=90,
         x_title=x_title,
     )
+
+
+def plan_picture(made: Plan) -> str:
+    """Return the power curves: the chance of a rollback and its canary requests by true rate."""
+    panels: list[Panel] = []
+    for item in made.indicators:
+        name, rates = item.criterion.name, [chance.rate for chance in item.chances]
+        x = Scale(rates[0] / 1.2, min(rates[-1] * 1.2, 1.0), log=True)
+        limit = max(item.criterion.ratio * item.stable, item.criterion.allowance)
+        panels.append(
+            Panel(
+                f"{name}: what becomes of a canary, by its true rate",
+                x,
+                Scale(0.0, 100.0),
+                marks=(
+                    Mark([(limit, 0.0), (limit, 100.0)], ORANGE, "", dashed=True),
+                    Mark([(c.rate, 100 * c.power.rolled_back) for c in item.chances], BLUE,
+                         "rolled back"),
+                    Mark([(c.rate, 100 * c.power.promoted) for c in item.chances], GREEN,
+                         "promoted"),
+                ),
+                y_text=lambda value: f"{value:g} %",
+                x_text=_percent,
+                x_values=tuple(rates),
+                x_title=f"true rate; dashed: the largest that is tolerable, {_percent(limit)}",
+            )
+        )  # fmt: skip
+        found = [(c.rate, c.power.requests) for c in item.chances if c.power.requests]
+        if found:
+            panels.append(
+                Panel(
+                    f"{name}: canary requests until the rollback (median)",
+                    x,
+                    Scale(10.0, 10 * max(value for _, value in found), log=True),
+                    marks=(Mark(found, BLUE, "canary requests"),),
+                    height=110,
+                    y_text=lambda value: f"{value:,.0f}",
+                    x_text=_percent,
+                    x_values=tuple(rates),
+                )
+            )
+    steps = ", ".join(f"{step.weight} %" for step in made.spec.steps)
+    title = f"Plan of {made.spec.candidate.version}: steps {steps}"
+    first = next(words(made))
+    return drawing(title, panels, notes=(first, f"{made.healthy.runs} rollouts a point"))
 
 
 def _level(x: Scale, value: float, label: str) -> Mark:

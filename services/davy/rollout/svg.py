@@ -74,6 +74,7 @@ class Panel:
     band: tuple[Sequence[Point], Sequence[Point]] | None = None
     height: int = 150
     x_title: str = ""
+    x_values: Sequence[float] = ()  # where the axis is labelled; round values when empty
     y_text: Callable[[float], str] = field(default=lambda value: f"{value:g}")
     x_text: Callable[[float], str] = field(default=lambda value: f"{value:g}")
 
@@ -108,7 +109,7 @@ def _panel(panel: Panel, top: float) -> Iterator[str]:
         y = place((panel.x.low, value))[1]
         yield _line((LEFT, y), (LEFT + width, y), GRID)
         yield _text(LEFT - 8, y + 4, panel.y_text(value), anchor="end", colour=FAINT, size=11)
-    for value in panel.x.ticks():
+    for value in panel.x_values or panel.x.ticks():
         x = place((value, panel.y.low))[0]
         yield _line((x, top + height), (x, top + height + 4), FAINT)
         text = panel.x_text(value)
