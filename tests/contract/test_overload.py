@@ -1,8 +1,15 @@
-"""Twice the load that a real process can take: those who are let in are answered in time."""
+"""Twice the load that a real process can take: those who are let in are answered in time.
+
+Once with a model that takes milliseconds, whose requests wait for the worker thread, and once with
+one that takes next to nothing, whose requests wait for the event loop.
+"""
 
 import asyncio
+import resource
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.fixtures.steady_client import quantile, steady
 
 from davy.packaging.package import Package, write_package
 from davy.protocol.tensors import tensor
@@ -111,3 +119,53 @@ def test_twice_the_capacity(
         "ok": sum(told.status == 200 for told in client.answers),
         "shed": sum(told.status == 503 for told in client.answers),
     }
+
+
+def test_twice_the_capacity_of_a_model_that_takes_nothing(
+    predictor: ModuleType, tiny: ModuleType, tmp_path: Path
+) -> None:
+    rows = 200
+    columns = {
+        "kind": np.arange(rows) % 6,
+        "amount": np.linspace(0, 100, rows, dtype=np.float32),
+        "visits": np.ones(rows, np.float32),
+        "channel": np.full(rows, 2),
+    }
+    body = encode_request(InferRequest(tuple(tensor(n, d) for n, d in columns.items()))).body
+    package = tiny.write_tiny_package(tmp_path / "package")
+    most, path = 0.2, "/v2/models/tiny/infer"
+    settings = {"max_wait_seconds": str(most), "inline_seconds": "1"}
+
+    async def go(port: int) -> tuple[float, list[Any]]:
+        alone = await steady(port, body, path, connections=8, period=0.0, seconds=1.5)
+        assert {told.status for told in alone} == {200}
+        capacity = len(alone) / 1.5
+        twice = int(2 * capacity)
+        # Each asks once a second unless it still waits: no more of them can wait than there are.
+        return capacity, await steady(port, body, path, connections=twice, period=1.0, seconds=4.0)
+
+    with (
+        many_files(),
+        predictor.predictor_server(package.path, tmp_path / "work", settings) as server,
+    ):
+        capacity, answers = asyncio.run(go(int(server.url.rpartition(":")[2])))
+    count = Counter(told.status for told in answers)
+    ok = [told.seconds for told in answers if told.status == 200]
+    p99 = quantile(ok, 0.99)
+    figures = f"{capacity:.0f}/s, {count}, p99 {p99:.3f} s"
+    assert set(count) == {200, 503}, figures
+    # Without the bound it is 2 s, which is how many connections there are by the capacity, and
+    # more. Wide, because other tests use the same cores.
+    assert p99 < 5 * most, figures
+    assert count[200] >= 0.1 * capacity * 4, figures
+
+
+@contextmanager
+def many_files() -> Iterator[None]:
+    """Let this process and those that it starts hold a connection for each client."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

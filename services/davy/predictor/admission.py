@@ -15,6 +15,8 @@ from davy.core.errors import OverloadedError
 DECAY = 0.98
 # Below this spread of batch sizes, what a call costs cannot be told from what a row costs.
 SPREAD = 0.01
+# Of the longest wait: the part of a turn of the event loop in which nobody is refused.
+ANSWERING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +136,45 @@ def refuse(
         what = f"the answer would take {needed:.2f} s, the deadline leaves {max(0, time_left):.2f}"
     else:
         return None
+    return _overloaded(what, load.seconds)
+
+
+def behind(waited: float, in_turn: float, limits: Limits) -> OverloadedError | None:
+    """Return the error of a request that the event loop comes to too late, None when in time.
+
+    Parameters
+    ----------
+    waited : float
+        Seconds that it may have waited for that.
+    in_turn : float
+        Seconds of that which are of the loop's present turn.
+    limits : Limits
+        ``max_wait_seconds`` is the bound.
+
+    Notes
+    -----
+    A part of each turn answers whatever is waited: where clients are so many that reading and
+    refusing them takes all of the bound, nobody would be answered otherwise.
+
+    Examples
+    --------
+    >>> behind(0.4, 0.3, Limits(max_wait_seconds=0.5)) is None
+    True
+    >>> behind(0.6, 0.3, Limits(max_wait_seconds=0.5)).what
+    'requests wait up to 0.60 s to be begun, 0.5 s is the most'
+    """
+    most = limits.max_wait_seconds
+    if waited <= most or in_turn <= ANSWERING * most:
+        return None
+    return _overloaded(
+        f"requests wait up to {waited:.2f} s to be begun, {most:g} s is the most", waited
+    )
+
+
+def _overloaded(what: str, seconds: float) -> OverloadedError:
     return OverloadedError(
         what,
         where="the predictor's queue",
         fix="Try again after the time in Retry-After",
-        delay=max(1, math.ceil(load.seconds)),
+        delay=max(1, math.ceil(seconds)),
     )

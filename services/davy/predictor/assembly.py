@@ -32,7 +32,9 @@ from davy.predictor.repository import Repository
 from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.session import SessionSettings
 from davy.predictor.settings import PredictorSettings
+from davy.predictor.tally import Tallies
 from davy.predictor.threads import cpu_limit, threads
+from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.predictor.verify import check_columns
 
@@ -50,12 +52,17 @@ class Assembly:
     repository: Repository
     reload_seconds: float
     grpc: GrpcServer | None
+    tallies: Tallies
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
         await self.repository.start(self.reload_seconds)
         if self.grpc is not None:
             await self.grpc.start()
+
+    def count(self) -> None:
+        """Hand what was counted to the metrics."""
+        self.tallies.flush()
 
     def drain(self) -> None:
         """Tell clients to go elsewhere; go on answering."""
@@ -69,6 +76,7 @@ class Assembly:
             await self.grpc.close()
         self.explainer.close()
         await self.repository.close()
+        self.count()
 
 
 def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock: Clock) -> Assembly:
@@ -80,22 +88,27 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
         The package cannot be served, or the settings do not fit it.
     """
     models = Models(Catalogue(()))
-    repository = _repository(settings, models, MetricFamilies(registry), clock)
+    families = MetricFamilies(registry)
+    repository = _repository(settings, models, families, clock)
     repository.open()
     explainer = Explainer(
         ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
         clock,
     )
+    turns = Turns(clock)
     handler = Handler(
         models,
         explainer,
         clock=clock,
+        turns=turns,
         max_body_bytes=settings.max_body_bytes,
         repository=_repository_api(settings, repository, models),
     )
-    grpc = _grpc(settings, models, handler, clock)
+    grpc = _grpc(settings, models, handler, clock, turns)
     docs = Docs(models, repository=settings.repository_api)
-    return Assembly(handler, explainer, docs, repository, settings.reload_seconds, grpc)
+    return Assembly(
+        handler, explainer, docs, repository, settings.reload_seconds, grpc, families.tallies
+    )
 
 
 def _repository(
@@ -139,7 +152,7 @@ def _repository_api(
 
 
 def _grpc(
-    settings: PredictorSettings, models: Models, handler: Handler, clock: Clock
+    settings: PredictorSettings, models: Models, handler: Handler, clock: Clock, turns: Turns
 ) -> GrpcServer | None:
     if settings.grpc_port is None:
         return None
@@ -152,6 +165,7 @@ def _grpc(
         address=f"{settings.grpc_host}:{settings.grpc_port}",
         max_message_bytes=settings.max_body_bytes,
         ready=lambda: handler.ready,
+        turns=turns,
     )
 
 

@@ -20,10 +20,11 @@ import numpy as np
 
 from davy.core.clock import Clock
 from davy.core.errors import DeadlineError, OverloadedError, PermanentError
-from davy.predictor.admission import Limits, Load, refuse
+from davy.predictor.admission import Limits, Load, behind, refuse
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.rounds import Ticket, choose
+from davy.predictor.turns import Turns
 from davy.protocol.tensors import Array, Tensor
 
 Outputs = tuple[Tensor, ...]
@@ -117,14 +118,21 @@ class Batcher:
             self._begin()
         return await job.answer
 
-    def refusal(self) -> OverloadedError | None:
+    def refusal(self, turns: Turns) -> OverloadedError | None:
         """Return why a request would be refused whatever it asks for, None when it would not.
 
         Asked before a body is read: what is shed must cost next to nothing.
+
+        Parameters
+        ----------
+        turns : Turns
+            Tell how long it may have waited for the event loop.
         """
-        if not self._running:
-            return None
-        return refuse(self._load(self._clock.monotonic()), 0, 0.0, None, self._limits)
+        now = self._clock.monotonic()
+        error = behind(now - turns.earliest, now - turns.began(), self._limits)
+        if error is not None or not self._running:
+            return error
+        return refuse(self._load(now), 0, 0.0, None, self._limits)
 
     def close(self) -> None:
         """End the worker thread once it has finished what it runs."""

@@ -35,6 +35,7 @@ from davy.predictor.catalogue import Models, Served
 from davy.predictor.inference import execute, failure, in_time, with_id
 from davy.predictor.payload import Exchange
 from davy.predictor.routes import Kind, Route, document
+from davy.predictor.turns import Turns
 from davy.protocol import grpc_codec as codec
 from davy.protocol import open_inference_pb2 as messages
 from davy.protocol.v2 import InferRequest, InferResponse, encode_request, encode_response
@@ -102,6 +103,8 @@ class GrpcServer:
         Largest message that is taken.
     ready : callable
         Tells whether new requests are welcome.
+    turns : Turns, optional
+        Tells how long calls waited for the event loop; shared with what else answers in it.
     """
 
     def __init__(
@@ -112,9 +115,11 @@ class GrpcServer:
         address: str,
         max_message_bytes: int,
         ready: Callable[[], bool],
+        turns: Turns | None = None,
     ) -> None:
         self._models = models
         self._clock = clock
+        self._turns = turns or Turns(clock)
         self._address = address
         self._ready = ready
         self._server_version = package_version("davylamp")
@@ -219,14 +224,15 @@ class GrpcServer:
         return call
 
     async def _model_infer(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        started = self._clock.monotonic()
+        started = self._turns.began()
         remaining = context.time_remaining()
-        deadline = None if remaining is None else started + remaining
+        # What remains is counted from now.
+        deadline = None if remaining is None else self._clock.monotonic() + remaining
         message, served = await self._whose(data, context)
         request_id = ""
         try:
             # Before the tensors are read: what is shed must cost little.
-            served.plane.admit()
+            served.plane.admit(self._turns)
             request = with_id(codec.decode_request(message))
             request_id = request.id
             in_time(self._clock, deadline, "deadline")

@@ -29,6 +29,7 @@ from davy.predictor.metrics import Outcome
 from davy.predictor.payload import Exchange
 from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.routes import Route, document, parse
+from davy.predictor.turns import Turns
 from davy.protocol.v2 import Encoded, decode_request, encode_response
 
 Scope = MutableMapping[str, Any]
@@ -85,6 +86,8 @@ class Handler:
         Largest body of an inference request.
     repository : RepositoryApi, optional
         Changes what is served; nobody can when absent.
+    turns : Turns, optional
+        Tells how long requests waited for the event loop; shared with what else answers in it.
     """
 
     def __init__(
@@ -95,11 +98,13 @@ class Handler:
         clock: Clock,
         max_body_bytes: int,
         repository: RepositoryApi | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._repository = repository
         self._models = models
         self._explainer = explainer
         self._clock = clock
+        self._turns = turns or Turns(clock)
         self._max_body_bytes = max_body_bytes
         self._server_version = package_version("davylamp")
         self._log = get_logger("predictor")
@@ -136,7 +141,7 @@ class Handler:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        started = self._clock.monotonic()
+        started = self._turns.began()
         try:
             route = parse(scope["path"])
             if scope["method"] not in route.methods:
@@ -209,7 +214,7 @@ class Handler:
             if refused is not None:
                 return "client_error", refused
             # Before the body is read: what is shed must cost next to nothing.
-            served.plane.admit()
+            served.plane.admit(self._turns)
             deadline = None
             if headers.timeout_seconds is not None:
                 deadline = started + headers.timeout_seconds

@@ -13,6 +13,7 @@ from davy.predictor.batcher import Batcher, Outputs, Work
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.outliers import OutlierFlags
+from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.protocol.v2 import InferRequest, InferResponse
 
@@ -59,8 +60,13 @@ class DataPlane:
         work = self._prepare(request)
         return self._respond(request, work, await self.batcher.run(work, deadline))
 
-    def admit(self) -> None:
+    def admit(self, turns: Turns) -> None:
         """Refuse a request that is still to be read, when there is no room whatever it asks.
+
+        Parameters
+        ----------
+        turns : Turns
+            Tell how long it may have waited for the event loop.
 
         Raises
         ------
@@ -68,7 +74,7 @@ class DataPlane:
             Too much waits.
         """
         if self.batcher is not None:
-            error = self.batcher.refusal()
+            error = self.batcher.refusal(turns)
             if error is not None:
                 raise error
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from davy.predictor.admission import Limits, Load, Speed, refuse
+from davy.predictor.admission import Limits, Load, Speed, behind, refuse
 
 LIMITS = Limits(queue_rows=100, max_wait_seconds=1.0)
 
@@ -73,3 +73,17 @@ def test_retry_after_is_when_the_queue_will_be_empty(seconds: float, delay: int)
     error = refuse(Load(5, seconds), 1, 0.0, None, LIMITS)
     assert error is not None
     assert error.delay == delay
+
+
+@pytest.mark.parametrize(
+    ("waited", "in_turn", "refused"),
+    [(0.0, 0.0, False), (1.0, 0.9, False), (1.1, 0.2, True), (9.0, 0.1, False), (9.0, 0.11, True)],
+)
+def test_who_waits_for_the_loop_too_long_is_refused(
+    waited: float, in_turn: float, refused: bool
+) -> None:
+    error = behind(waited, in_turn, LIMITS)
+    assert (error is not None) is refused
+    if error is not None:
+        assert error.delay >= waited
+        assert f"up to {waited:.2f} s" in str(error)

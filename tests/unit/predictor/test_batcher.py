@@ -16,6 +16,7 @@ from davy.predictor.batcher import Batcher, Work, execute
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
+from davy.predictor.turns import Turns
 from davy.protocol.tensors import Array, Tensor, tensor
 
 # Nothing is short enough for the event loop: every request is handed to the worker.
@@ -258,15 +259,15 @@ def test_overload_is_refused_at_once_and_nothing_is_lost(
 
     async def go(batcher: Batcher) -> list[Any]:
         first = await held_up(batcher, held, make_work(held, columns(1)))
-        assert batcher.refusal() is None
+        assert batcher.refusal(Turns(clock)) is None
         tasks = [asyncio.create_task(batcher.run(make_work(held, columns(1)))) for _ in range(6)]
         await asyncio.sleep(0)
         refused = [task for task in tasks if task.done()]
         assert len(refused) == 4
-        assert batcher.refusal() is not None
+        assert batcher.refusal(Turns(clock)) is not None
         held.released.set()
         answers = await asyncio.gather(first, *tasks, return_exceptions=True)
-        assert batcher.refusal() is None
+        assert batcher.refusal(Turns(clock)) is None
         return answers
 
     answers = run(go, limits, clock)
