@@ -6,6 +6,7 @@ Belongs here: options, the tables in the terminal. Not here: the plan (`davy.rol
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from davy.rollout.series import Arms
 from davy.rollout.spec import RolloutSpec, read_rollout
 
 MEASURED_SECONDS = 300.0
+WIDTH = 79
 
 
 def command(
@@ -147,7 +149,9 @@ def _shares(items: Sequence[str]) -> Iterator[tuple[str, float]]:
 
 def lines(made: Plan) -> Iterator[str]:
     """Yield the plan as it stands in a terminal of 80 columns."""
-    yield from words(made)
+    for sentence in words(made):
+        indent = " " * (len(sentence) - len(sentence.lstrip()) + 2)
+        yield from textwrap.wrap(sentence, WIDTH, subsequent_indent=indent)
     steps, healthy = made.spec.steps, made.healthy
     if healthy.left:
         yield ""
