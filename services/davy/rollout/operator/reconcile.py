@@ -196,6 +196,10 @@ class Reconciler:
 
     def _look(self, resource: Resource, running: Running) -> Standing:
         engine, ending = running.engine, running.engine.state.phase in SETTLING
+        if engine.state.looks:
+            # Changes nothing where it is as asked. Where somebody else has changed or deleted the
+            # InferenceService, or the routes never follow, this says so, at every look.
+            running.delivery.set_weight(engine.arms, engine.state.weight)
         decision = engine.look()
         # What it ends by stays readable while it ends.
         if not ending or running.said is None:
