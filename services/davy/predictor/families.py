@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
+from davy.predictor.tally import Tallies
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 LABELS = ("model", "version")
@@ -64,6 +66,9 @@ class MetricFamilies:
         def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
             return Histogram(name, text, LABELS, registry=registry, buckets=tuple(buckets))
 
+        # First, so that a scrape reads what was counted until then.
+        self.tallies = Tallies()
+        registry.register(self.tallies)
         self.requests = counter("davy_requests_total", "Inference requests.", "outcome")
         self.seconds = RequestSeconds(registry)
         self.rows = histogram("davy_batch_rows", "Rows executed together.", ROWS)

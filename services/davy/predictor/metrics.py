@@ -9,6 +9,7 @@ with bounded labels exists at 0 from the start, so that a rate over the first sc
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Literal
 
@@ -29,6 +30,8 @@ DropReason = Literal["queue_full", "timeout", "refused", "error"]
 DROP_REASONS: tuple[DropReason, ...] = ("queue_full", "timeout", "refused", "error")
 
 NOT_A_NUMBER = "NaN"
+# So many scores are counted sooner one by one than as an array.
+FEW = 16
 
 
 class PredictorMetrics:
@@ -47,13 +50,19 @@ class PredictorMetrics:
     def __init__(self, families: MetricFamilies, contract: Contract, identity: str) -> None:
         labels = (contract.name, contract.version)
         objective = contract.rollout.latency_objective_seconds
-        self._requests = {o: families.requests.labels(*labels, o) for o in OUTCOMES}
-        self._seconds = families.seconds.labels(*labels, objective)
-        self._rows = families.rows.labels(*labels)
-        self._queue = families.queue.labels(*labels)
+        tallies = families.tallies
+        self._requests = {
+            o: tallies.counter(families.requests.labels(*labels, o)) for o in OUTCOMES
+        }
+        self._seconds = tallies.histogram(families.seconds.labels(*labels, objective))
+        self._rows = tallies.histogram(families.rows.labels(*labels))
+        self._queue = tallies.histogram(families.queue.labels(*labels))
         self._edges = np.array(sorted(set(contract.calibration.score_buckets)), dtype=np.float64)
         bounds = [*(f"{edge:g}" for edge in self._edges), "+Inf", NOT_A_NUMBER]
-        self._predictions = [families.predictions.labels(*labels, bound) for bound in bounds]
+        self._predictions = [
+            tallies.counter(families.predictions.labels(*labels, bound)) for bound in bounds
+        ]
+        self._edge_list: list[float] = self._edges.tolist()
         self._violations = {
             (spec.name, rule): families.violations.labels(*labels, spec.name, rule)
             for spec in contract.inputs
@@ -91,6 +100,12 @@ class PredictorMetrics:
         if score.data.dtype.kind != "f":
             return
         values = score.data.ravel()
+        if len(values) <= FEW:
+            for value in values.tolist():
+                # NaN is unequal to itself, and sorts after +Inf's bucket.
+                place = bisect_left(self._edge_list, value) if value == value else -1  # noqa: PLR0124
+                self._predictions[place].inc()
+            return
         # The edges are sorted and NaN sorts after +Inf's bucket, which makes it the last one.
         places = np.searchsorted(self._edges, values)
         missing = np.isnan(values)

@@ -13,9 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from davy.predictor.multiprocess import separate
 
@@ -29,46 +27,13 @@ import bentoml  # noqa: E402
 from davy.core import logging  # noqa: E402
 from davy.core.clock import SystemClock  # noqa: E402
 from davy.core.errors import DavyError  # noqa: E402
+from davy.predictor.front import Front, Place  # noqa: E402
 from davy.predictor.settings import PredictorSettings  # noqa: E402
 from davy.predictor.verify import check  # noqa: E402
 
-if TYPE_CHECKING:
-    from davy.predictor.handler import Handler, Receive, Scope, Send
-    from davy.predictor.openapi import Docs
-
-# BentoML keeps a timer for each request this long, so it is not longer than a request can need.
+# Of what BentoML itself answers, and of all where `Front` cannot stand before its timer: that is
+# kept for each request this long, so it is not longer than a request can need.
 TIMEOUT_SECONDS = 30
-
-
-@dataclass(slots=True)
-class Place:
-    """Where the handler and the pages are once the model is ready."""
-
-    handler: Handler | None = None
-    docs: Docs | None = None
-
-
-class Front:
-    """Middleware that answers ``/v2`` itself and passes the rest on to BentoML."""
-
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], place: Place
-    ) -> None:
-        self._app = app
-        self._place = place
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or pass on."""
-        handler = self._place.handler
-        if handler is not None and scope["type"] == "http":
-            path: str = scope["path"]
-            if path.startswith("/v2/") or path == "/v2":
-                await handler(scope, receive, send)
-                return
-            if path in ("/docs", "/openapi.json") and self._place.docs is not None:
-                await self._place.docs(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 def make_service() -> Any:
@@ -111,6 +76,7 @@ def make_service() -> Any:
             await self.assembly.start()
             drain_on_terminate(self.assembly, settings.drain_seconds)
             place.handler, place.docs = self.assembly.handler, self.assembly.docs
+            place.before_metrics = self.assembly.count
             # What is loaded stays: the collector need not visit it during requests.
             gc.collect()
             gc.freeze()
