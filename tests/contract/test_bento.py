@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from davy.packaging.image import plan
 from davy.packaging.package import Package, read_package
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, decode_response, encode_request
@@ -102,6 +103,66 @@ def test_its_code_is_enough_without_this_checkout(built: Built) -> None:
     assert all(Path(name).is_relative_to(source) for name in files)
     assert read_package(Path(model_dir)).identity == built.package.identity
     assert version
+
+
+def test_with_storage_from_kserve_it_takes_the_package_that_is_mounted(built: Built) -> None:
+    program = (
+        "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import davy_bento\n"
+        "from davy.predictor.settings import PredictorSettings\n"
+        "print(PredictorSettings.load().model_dir)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DAVY_")}
+
+    def model_dir(**variables: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(built.path / "src")],
+            cwd=built.work,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert model_dir(STORAGE_URI="s3://models/tiny") == "/mnt/models"
+    assert model_dir() == str(built.path / "src" / "package")
+    # Whoever names a folder is obeyed.
+    named = {"STORAGE_URI": "s3://models/tiny", "DAVY_PREDICTOR_MODEL_DIR": "/models"}
+    assert model_dir(**named) == "/models"
+
+
+def test_it_starts_beside_a_service_that_has_its_settings_prefix(
+    predictor: ModuleType, built: Built
+) -> None:
+    # What the kubelet tells a pod of a Service named davy-predictor.
+    links = {
+        "service_host": "10.96.0.7",
+        "service_port": "80",
+        "service_port_http": "80",
+        "port": "tcp://10.96.0.7:80",
+        "port_80_tcp": "tcp://10.96.0.7:80",
+        "port_80_tcp_proto": "tcp",
+        "port_80_tcp_port": "80",
+        "port_80_tcp_addr": "10.96.0.7",
+    }
+    tag = f"tiny:{built.package.contract.version}"
+    with predictor.predictor_server(None, built.work, links, service=tag) as server:
+        assert httpx.get(f"{server.url}/v2/models/tiny/ready").status_code == 200
+    with (
+        pytest.raises(RuntimeError, match="unknown setting DAVY_PREDICTOR_PROT"),
+        predictor.predictor_server(None, built.work, {**links, "prot": "80"}, service=tag),
+    ):
+        pass
+
+
+def test_an_image_is_planned_from_its_package(built: Built) -> None:
+    found = plan(built.path)
+    assert found.name == f"tiny:{built.package.contract.version}"
+    assert found.created == built.package.contract.created
+    assert found.labels["dev.davylamp.identity"] == built.package.identity
 
 
 def test_it_installs_the_locked_serving_set_and_no_more(built: Built) -> None:

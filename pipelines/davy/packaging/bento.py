@@ -26,7 +26,7 @@ from davy.packaging.package import Package, read_package
 
 PYTHON = "3.11"
 # What serving imports of this distribution.
-PARTS = ("core", "protocol", "packaging", "predictor")
+PARTS = ("core", "protocol", "outlier", "packaging", "predictor")
 DISTRIBUTION = "davylamp"
 CODE = "davy_bento"
 PACKAGE = "package"
