@@ -36,8 +36,9 @@ image: setup ## The image of a model package: PACKAGE=store/NAME/VERSION
 
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
-	@test -n "$(FEATURES)" || { echo "error: run 'make demo' first: the drift benchmark needs its features"; exit 66; }
+	@test -n "$(FEATURES)" || { echo "error: run 'make demo' first: the drift and outlier benchmarks need its features"; exit 66; }
 	.venv/bin/python -m tests.benchmarks.bench_drift $(FEATURES)
+	.venv/bin/python -m tests.benchmarks.bench_outlier $(FEATURES)
 
 bench-serving: setup ## Serving beside its rivals, 12 minutes; writes its tables into services/README.md
 	.venv/bin/python -m tests.benchmarks.bench_serving

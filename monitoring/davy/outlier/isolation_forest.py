@@ -4,7 +4,7 @@ Belongs here: the trees and their scoring. Not here: growing them (`davy.outlier
 which needs scikit-learn.
 
 It finds rows in sparse regions of any form, also where no linear relation shows them. It follows
-every tree for every row: some twenty times the work of a Mahalanobis distance at 100 rows.
+every tree for every row: some thirty times the work of a Mahalanobis distance at 100 rows.
 """
 
 from __future__ import annotations
