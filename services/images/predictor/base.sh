@@ -9,14 +9,14 @@ done
 if buildah inspect --type image "$name" >/dev/null 2>&1; then exit 0; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-debootstrap --variant=minbase --include=ca-certificates bookworm "$work/root" >"$work/log" 2>&1 ||
+debootstrap --variant=minbase --include=ca-certificates bookworm "$work/tree" >"$work/log" 2>&1 ||
   { tail -5 "$work/log" >&2; echo "error: debootstrap failed" >&2; exit 69; }
-cat >"$work/root/etc/apt/sources.list" <<'SOURCES'
+cat >"$work/tree/etc/apt/sources.list" <<'SOURCES'
 deb http://deb.debian.org/debian bookworm main
 deb http://deb.debian.org/debian bookworm-updates main
 deb http://deb.debian.org/debian-security bookworm-security main
 SOURCES
-rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
+rm -rf "$work"/tree/var/cache/apt/archives/*.deb "$work"/tree/var/lib/apt/lists/*
 container=$(buildah from scratch)
-buildah add --quiet "$container" "$work/root" / >/dev/null
+buildah add --quiet "$container" "$work/tree" / >/dev/null
 buildah commit --quiet --rm "$container" "$name" >/dev/null

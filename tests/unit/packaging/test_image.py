@@ -73,9 +73,9 @@ def test_every_builder_gets_the_packages_own_time(tmp_path: Path) -> None:
 
 
 def test_secrets_are_mounted_and_never_arguments_of_the_build(tmp_path: Path) -> None:
-    secrets = Secrets(ca=Path("/etc/ca.pem"), uv=Path("/home/x/uv.toml"))
+    secrets = Secrets(ca=Path("/etc/ca.pem"), uv=Path("/etc/uv.toml"))
     arguments = command("buildah", PLAN, tmp_path / "context", secrets=secrets)
-    assert options(arguments, "--secret") == ["id=ca,src=/etc/ca.pem", "id=uv,src=/home/x/uv.toml"]
+    assert options(arguments, "--secret") == ["id=ca,src=/etc/ca.pem", "id=uv,src=/etc/uv.toml"]
     assert not [value for value in options(arguments, "--build-arg") if "/etc" in value]
     assert options(command("buildah", PLAN, tmp_path / "context"), "--secret") == []
 
