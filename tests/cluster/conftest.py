@@ -22,3 +22,16 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]: 
 
     with running_apiserver(programs, tmp_path_factory.mktemp("apiserver")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kserve(apiserver: ApiServer) -> Iterator[KServeStandin]:  # noqa: F821
+    """KServe's and the Gateway API's resources, and stand-ins for what acts on them."""
+    from tests.cluster.bed.crds import http_route_crd, inference_service_crd
+    from tests.cluster.bed.kserve_standin import running_kserve_standin
+    from tests.cluster.bed.webhooks import kserve_webhooks
+
+    apiserver.install_crd(http_route_crd())
+    apiserver.install_crd(inference_service_crd())
+    with kserve_webhooks(apiserver), running_kserve_standin(apiserver) as standin:
+        yield standin

@@ -50,20 +50,20 @@ class ApiServer:
     def __init__(self, folder: Path, url: str, authority: Authority) -> None:
         self.folder = folder
         self.url = url
-        self._authority = authority
+        self.authority = authority
         self._names = itertools.count(1)
         self.kubeconfig = self.kubeconfig_for("bed-admin", "system:masters")
 
     def kubeconfig_for(self, user: str, group: str = "") -> Path:
         """Return a kubeconfig for a user in a group: permissions come from RBAC."""
-        certificate, key = self._authority.issue(f"user-{user.replace(':', '-')}", user, group)
+        certificate, key = self.authority.issue(f"user-{user.replace(':', '-')}", user, group)
 
         def inline(path: Path) -> str:
             return base64.b64encode(path.read_bytes()).decode()
 
         cluster = {
             "server": self.url,
-            "certificate-authority-data": inline(self._authority.certificate),
+            "certificate-authority-data": inline(self.authority.certificate),
         }
         login = {
             "client-certificate-data": inline(certificate),

@@ -14,6 +14,7 @@ from davy.rollout.adapters.kserve_knative import KServeKnative
 from davy.rollout.adapters.kserve_service import INFERENCE_SERVICES, KServeService
 from davy.rollout.adapters.kserve_standard import DRAIN_SECONDS, HTTP_ROUTES, KServeStandard
 from davy.rollout.adapters.kubernetes_objects import KubernetesObjects
+from davy.rollout.kserve.knative import LAG_SECONDS
 from davy.rollout.kserve.mode import Mode, mode_of
 from davy.rollout.kserve.moves import UNSUPPORTED, Refuse, RefusedError, Wait
 from davy.rollout.spec import Candidate
@@ -81,6 +82,7 @@ def kserve_router(
     wanted: Literal["Auto", "Knative", "Standard"] = "Auto",
     patience: float = 10.0,
     drain: float = DRAIN_SECONDS,
+    lag: float = LAG_SECONDS,
 ) -> KServeService:
     """Return the `Traffic` and `Workload` for an InferenceService; raises as `detect_mode` does."""
     mode = detect_mode(objects, namespace=namespace, service=service, wanted=wanted)
@@ -93,6 +95,7 @@ def kserve_router(
             candidate=candidate,
             clock=clock,
             patience=patience,
+            lag=lag,
         )
     return KServeStandard(
         objects,

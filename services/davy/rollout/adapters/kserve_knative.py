@@ -8,15 +8,47 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from davy.core.clock import Clock
 from davy.rollout.adapters.kserve_service import KServeService
+from davy.rollout.adapters.kubernetes_objects import KubernetesObjects
 from davy.rollout.kserve import knative
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve.mark import Mark
 from davy.rollout.kserve.moves import Move, Wanted
+from davy.rollout.spec import Candidate
 
 
 class KServeKnative(KServeService):
-    """An InferenceService in Knative mode; see `KServeService`."""
+    """An InferenceService in Knative mode; see `KServeService`.
+
+    Parameters
+    ----------
+    lag : float
+        Seconds for which the status must have stood still before it is taken for the present one.
+    """
+
+    def __init__(
+        self,
+        objects: KubernetesObjects,
+        *,
+        namespace: str,
+        service: str,
+        rollout: str,
+        candidate: Candidate,
+        clock: Clock,
+        patience: float = 10.0,
+        lag: float = knative.LAG_SECONDS,
+    ) -> None:
+        super().__init__(
+            objects,
+            namespace=namespace,
+            service=service,
+            rollout=rollout,
+            candidate=candidate,
+            clock=clock,
+            patience=patience,
+        )
+        self._lag = lag
 
     def _next(self, service: dict[str, Any] | None, mark: Mark | None, wanted: Wanted) -> Move:
         return knative.next_step(self._seen(service, mark), wanted)
@@ -40,4 +72,5 @@ class KServeKnative(KServeService):
             service=service,
             mark=mark,
             steady_seconds=self.steady.seconds(state),
+            lag_seconds=self._lag,
         )

@@ -7,8 +7,9 @@ The typed classes of the client know neither custom resources nor merge patches 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,8 +23,8 @@ from davy.core.errors import (
     TemporaryError,
     UnavailableError,
 )
+from davy.rollout.kserve.service import FIELD_MANAGER
 
-FIELD_MANAGER = "davy-rollout"
 TIMEOUT_SECONDS = 10.0
 
 
@@ -50,10 +51,13 @@ class KubernetesObjects:
     ----------
     api : ApiClient
         Of the official client; whoever made it closes it.
+    field_manager : str
+        Under which name the API server notes what is written.
     """
 
-    def __init__(self, api: ApiClient) -> None:
+    def __init__(self, api: ApiClient, *, field_manager: str = FIELD_MANAGER) -> None:
         self._api = api
+        self._managed = [("fieldManager", field_manager)]
 
     def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         """Return an object, None when there is none."""
@@ -72,19 +76,26 @@ class KubernetesObjects:
 
     def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> None:
         """Make an object; `StaleError` when it exists."""
-        self._call("POST", _path(resource, namespace), body=body, query=_MANAGED)
+        self._call("POST", _path(resource, namespace), body=body, query=self._managed)
 
     def replace(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> None:
         """Write a whole object over the version that it names; `StaleError` if there is another."""
         name = body["metadata"]["name"]
-        self._call("PUT", _path(resource, namespace, name), body=body, query=_MANAGED)
+        self._call("PUT", _path(resource, namespace, name), body=body, query=self._managed)
 
     def merge_patch(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]
     ) -> None:
         """Write what differs, over the version that `body` names; `StaleError` if another."""
         kind = "application/merge-patch+json"
-        self._call("PATCH", _path(resource, namespace, name), body=body, query=_MANAGED, kind=kind)
+        self._call(
+            "PATCH", _path(resource, namespace, name), body=body, query=self._managed, kind=kind
+        )
+
+    def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        with contextlib.suppress(NotFoundError):
+            self._call("DELETE", _path(resource, namespace, name))
 
     def serves(self, group: str, version: str, plural: str) -> bool:
         """Say whether the API server knows a resource."""
@@ -107,7 +118,7 @@ class KubernetesObjects:
         path: str,
         *,
         body: Mapping[str, Any] | None = None,
-        query: list[tuple[str, str]] | tuple[tuple[str, str], ...] = (),
+        query: Sequence[tuple[str, str]] = (),
         kind: str = "application/json",
     ) -> dict[str, Any]:
         try:
@@ -130,9 +141,6 @@ class KubernetesObjects:
             ) from error
         found: dict[str, Any] = answer
         return found
-
-
-_MANAGED = (("fieldManager", FIELD_MANAGER),)
 
 
 def _path(resource: Resource, namespace: str, name: str = "") -> str:

@@ -97,6 +97,8 @@ class Seen:
         What was noted last, by whichever rollout.
     steady_seconds : float
         For how long spec and status have been as they are, as far as this process saw.
+    lag_seconds : float
+        For how long they must have been for the status to be about the spec.
     """
 
     rollout: str
@@ -104,6 +106,7 @@ class Seen:
     service: Mapping[str, Any] | None
     mark: Mark | None = None
     steady_seconds: float = 0.0
+    lag_seconds: float = LAG_SECONDS
 
     @property
     def revisions(self) -> Revisions:
@@ -199,7 +202,7 @@ def _begin(seen: Seen, service: isvc.Object) -> Move:
             "the candidate's image and package are the ones that are served already",
             "Set candidate.image or candidate.packageURI to something else",
         )
-    if not seen.revisions.whole or seen.steady_seconds < LAG_SECONDS:
+    if not seen.revisions.whole or seen.steady_seconds < seen.lag_seconds:
         return Wait("the last change of the InferenceService is not rolled out, or just was")
     mark = Mark(
         rollout=seen.rollout,
@@ -254,7 +257,7 @@ def _restore(seen: Seen, service: isvc.Object, now: Mark) -> Move:  # noqa: PLR0
     if now.stage == Stage.PROMOTED:
         return Refuse(SERVICE_EDITED, "the candidate is the only revision already")
     if now.stage == Stage.ROLLED_BACK:
-        fresh = seen.steady_seconds >= LAG_SECONDS
+        fresh = seen.steady_seconds >= seen.lag_seconds
         if revisions.whole and revisions.ready != now.candidate_revision and fresh:
             return Done("the stable predictor is rolled out")
         return Wait("the stable predictor is not rolled out yet")
@@ -271,7 +274,7 @@ def _restore(seen: Seen, service: isvc.Object, now: Mark) -> Move:  # noqa: PLR0
         return _write(seen, service, after, "the stable predictor comes back, without weight")
     # Not the candidate's, and no stale word of it: the status has stood still.
     back = revisions.created == revisions.ready != now.candidate_revision
-    if not back or seen.steady_seconds < LAG_SECONDS:
+    if not back or seen.steady_seconds < seen.lag_seconds:
         return Wait("the stable predictor's new revision is not ready")
     after = replace(now, stage=Stage.ROLLED_BACK)
     return _write(seen, service, after, "the stable predictor becomes the only revision")

@@ -17,6 +17,8 @@ from davy.rollout.spec import Candidate
 
 # On the predictor, so that KServe puts it on the arm's pods and on nothing else.
 VERSION_ANNOTATION = "davylamp.dev/version"
+# Under which name the API server notes what Davy writes.
+FIELD_MANAGER = "davy-rollout"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 
 CANARY_PERCENT = "canaryTrafficPercent"
@@ -72,11 +74,13 @@ def serving_version(service: Object) -> str | None:
 
 
 def last_editor(service: Object) -> str:
-    """Return who wrote the spec last, as the API server noted it."""
+    """Return who but Davy wrote the spec last, as the API server noted it; empty if nobody."""
     entries = [
         entry
         for entry in service["metadata"].get("managedFields") or ()
-        if not entry.get("subresource") and "f:spec" in (entry.get("fieldsV1") or {})
+        if entry.get("manager") != FIELD_MANAGER
+        and not entry.get("subresource")
+        and "f:spec" in (entry.get("fieldsV1") or {})
     ]
     latest = max(entries, key=lambda entry: entry.get("time") or "", default=None)
     return str(latest.get("manager", "")) if latest else ""
