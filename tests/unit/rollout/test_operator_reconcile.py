@@ -12,7 +12,7 @@ from tests.fixtures.rollout_cluster import CrashedHereError
 
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import ORDERS, with_order
-from davy.rollout.kserve.moves import SERVICE_EDITED
+from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.orders import order
 from davy.rollout.replay import replay
 
@@ -230,7 +230,7 @@ def test_an_inference_service_that_is_deleted_midway_ends_it() -> None:
     bed.service = None
     drive(bed)
     assert bed.of().phase == "Failed"
-    assert reason(bed, conditions.PROGRESSING) == ("False", "NotFound")
+    assert reason(bed, conditions.PROGRESSING) == ("False", SERVICE_GONE)
     bed.delete()
     drive(bed)  # does not hold the resource
 

@@ -32,6 +32,7 @@ from davy.core.errors import (
     ConflictError,
     DavyError,
     InvalidInputError,
+    NotFoundError,
     TemporaryError,
 )
 from davy.core.files import parse_model
@@ -39,6 +40,7 @@ from davy.core.logging import get_logger
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import AnnotationOrders
 from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
+from davy.rollout.kserve.moves import SERVICE_GONE
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note
 from davy.rollout.operator.ports import Delivery, Note, Places, Records, Resource, Rollouts
@@ -353,7 +355,15 @@ class Reconciler:
         kept = self._deliveries.setdefault(resource.uid, {})
         if attempt not in kept:
             identity = f"{resource.namespace}/{resource.name}/{resource.uid}/{attempt}"
-            kept[attempt] = self.places.delivery(resource, identity, candidate, traffic)
+            try:
+                kept[attempt] = self.places.delivery(resource, identity, candidate, traffic)
+            except NotFoundError as error:
+                raise RefusedRolloutError(
+                    SERVICE_GONE,
+                    f"there is no InferenceService '{resource.service}' ({error.what})",
+                    where=resource.where,
+                    fix="Create it, then create this rollout again",
+                ) from None
         return kept[attempt]
 
     def _record(self, resource: Resource, attempt: int) -> Record | None:
