@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look at model packages and verify them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at model packages, verify them, make Bentos and images of them.",
+    no_args_is_help=True,
+)
 
 Folder = Annotated[Path, typer.Argument(help="The package's folder: STORE/NAME/VERSION.")]
 PublicKey = Annotated[
@@ -96,7 +99,9 @@ def image(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option("--base", help="Image of Debian 12 to build in. Default: Docker's."),
+        typer.Option(
+            "--base", help="Image of Debian 12 to build in. Default: debian:bookworm-slim."
+        ),
     ] = None,
     ca: Annotated[
         Path | None,

@@ -29,6 +29,7 @@ UNNEEDED = {
     "numpy/distutils": "for compilers",
     "numpy/core/include": "for compilers",
     "securesystemslib/_vendor/ed25519/test_data": "tests",
+    "tornado/test": "tests",
     "**/tests": "tests",
     "**/*.a": "for compilers",
     "**/*.pxd": "for compilers",
