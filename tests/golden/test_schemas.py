@@ -35,4 +35,5 @@ def test_files_by_people_are_closed_and_files_by_machines_open() -> None:
         "task.schema.json": False,
         "contract.schema.json": True,
         "manifest.schema.json": True,
+        "outlier.schema.json": True,
     }

@@ -59,7 +59,8 @@ def conformal_threshold(scores: NDArray[Any], false_positive_rate: float) -> Thr
     Raises
     ------
     InvalidInputError
-        ε is out of range, a score is NaN, or there are fewer than 1/ε - 1 scores.
+        ε is out of range, a score is NaN, there are fewer than 1/ε - 1 scores, or more than that
+        share of them are infinite.
 
     References
     ----------
@@ -87,4 +88,10 @@ def conformal_threshold(scores: NDArray[Any], false_positive_rate: float) -> Thr
             fix=f"Give it {needed} rows or more, or ask for a higher rate",
         )
     value = float(np.partition(scores, rank - 1)[rank - 1])
+    if not math.isfinite(value):
+        raise InvalidInputError(
+            "more calibration rows than the rate allows have an infinite value",
+            where="outlier threshold",
+            fix="Mend the reference, or ask for a higher rate",
+        )
     return Threshold(value, false_positive_rate, int(scores.size))

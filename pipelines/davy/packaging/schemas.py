@@ -1,4 +1,4 @@
-"""The JSON Schemas that Davy publishes: of the task, the contract and the manifest.
+"""The JSON Schemas that Davy publishes: of the task, the contract, the manifest and the scorer.
 
 Belongs here: which are published, under which name. Not here: the models they are made from.
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from davy.core.files import write_atomic
 from davy.data.task import Task
+from davy.outlier.document import OutlierDocument
 from davy.packaging.contract import Contract
 from davy.packaging.manifest import Manifest
 
@@ -22,6 +23,7 @@ PUBLISHED: dict[str, type[BaseModel]] = {
     "task": Task,
     "contract": Contract,
     "manifest": Manifest,
+    "outlier": OutlierDocument,
 }
 
 

@@ -60,3 +60,11 @@ def test_a_rate_is_between_0_and_1(rate):
 def test_a_score_that_is_no_number_calibrates_nothing():
     with pytest.raises(InvalidInputError, match="NaN"):
         conformal_threshold(np.array([1.0, np.nan] * 50), 0.1)
+
+
+def test_infinite_scores_are_allowed_as_far_as_the_rate_goes():
+    scores = np.arange(99.0)
+    scores[:5] = np.inf
+    assert conformal_threshold(scores, 0.06).value == 98.0
+    with pytest.raises(InvalidInputError, match="infinite value"):
+        conformal_threshold(scores, 0.05)

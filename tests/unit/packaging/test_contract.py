@@ -20,6 +20,7 @@ from davy.packaging.contract import (
     Interval,
     Lineage,
     Metric,
+    Outliers,
     Privacy,
     Range,
     RolloutDefaults,
@@ -72,6 +73,19 @@ candidates = st.builds(
 )
 nulls = st.builds(FeatureNull, feature=text, detector=st.sampled_from(["ks", "chi2", "missing"]),
                   distances=small(number), floor=number)  # fmt: skip
+outliers = st.builds(
+    Outliers,
+    file=text,
+    method=text,
+    threshold=number,
+    false_positive_rate=number,
+    rows=count,
+    batch=count,
+    seconds=intervals,
+    model_seconds=intervals,
+    in_request=st.booleans(),
+    why=text,
+)
 contracts = st.builds(
     Contract,
     name=text,
@@ -118,6 +132,7 @@ contracts = st.builds(
     privacy=st.builds(Privacy, pseudonymised=small(text), epsilon=st.none() | number),
     lineage=st.builds(Lineage, parent=st.none() | text, pipeline_run=st.none() | text),
     segments=small(text),
+    outliers=st.none() | outliers,
 )
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 manifests = st.builds(
