@@ -146,6 +146,8 @@ def _ask(client: httpx.Client) -> None:
             answer = client.post(path, json=content["application/json"]["example"])
             if answer.status_code != 200:
                 sys.exit(f"error: {path}: {answer.status_code} {answer.text[:300]}")
+    if "davy_requests_total" not in client.get("/metrics").text:
+        sys.exit("error: /metrics: no davy_requests_total")
 
 
 def _end(server: Server, first: psutil.Process) -> tuple[int, int, float]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -159,3 +160,28 @@ def test_a_copy_that_is_none_stops_the_pruning(
     monkeypatch.setattr(prune, "COPIES", {"kept.so": ("copy.so",)})
     with pytest.raises(SystemExit, match="is no copy"):
         prune.prune(tmp_path)
+
+
+def entered(tmp_path: Path, *arguments: str, **variables: str) -> str:
+    program = tmp_path / "bentoml"
+    program.write_text('#!/bin/sh\necho "${BENTOML_PORT:-none} stand-in for bentoml $*"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [str(checkout_files() / "serve"), *arguments],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_the_image_listens_where_it_is_told_and_passes_options_on(tmp_path: Path) -> None:
+    serve = "stand-in for bentoml serve"
+    assert entered(tmp_path) == f"none {serve} /app/bento"
+    assert entered(tmp_path, PORT="8080") == f"8080 {serve} /app/bento"
+    assert entered(tmp_path, BENTOML_PORT="3001") == f"3001 {serve} /app/bento"
+    assert entered(tmp_path, PORT="8080", BENTOML_PORT="3001") == f"8080 {serve} /app/bento"
+    options = ("--port", "8080", "--timeout-keep-alive", "120")
+    assert entered(tmp_path, *options) == f"none {serve} {' '.join(options)} /app/bento"
+    assert entered(tmp_path, "echo", "a b") == "a b"
