@@ -3,9 +3,8 @@
 Belongs here: telling it. Not here: whether that is too long (`davy.predictor.admission`).
 
 A server that executes requests in its event loop has a queue that nobody sees: what clients have
-sent and the loop has not yet come to. The loop goes in turns: it reads what has arrived, then runs
-what was ready when the turn began. BentoML puts each request into a task of its own, so it is read
-in one turn and begun in the next; and what is read in a turn arrived while the one before it ran.
+sent and the loop has not yet come to. The loop goes in turns: it reads what has arrived, then begins
+it. What is read in a turn arrived while the one before it ran.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ class Turns:
         self._clock = clock
         self._began: float | None = None
         self._earliest = 0.0
-        # Beginnings of the two turns before, where this one follows them without a rest.
-        self._last: tuple[float, ...] = ()
+        # When the turn before began, where this one follows it without a rest.
+        self._last: float | None = None
 
     def began(self) -> float:
         """Return since when a request that is begun now has been there, at the least."""
         if self._began is None:
             self._began = self._clock.monotonic()
-            self._earliest = self._last[0] if self._last else self._began
+            self._earliest = self._began if self._last is None else self._last
             # Runs in the next turn, before the requests that were read by then.
             asyncio.get_running_loop().call_soon(self._next)
         return self._began
@@ -49,12 +48,10 @@ class Turns:
         return self._earliest
 
     def _next(self) -> None:
-        if self._began is not None:
-            self._last = (*self._last[-1:], self._began)
-            self._began = None
+        self._last, self._began = self._began, None
         asyncio.get_running_loop().call_soon(self._rest)
 
     def _rest(self) -> None:
         # Nothing was begun in the turn after: what comes now did not have to wait for any.
         if self._began is None:
-            self._last = ()
+            self._last = None
