@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -45,8 +44,7 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _MEDIA_TYPES = frozenset({b"", b"application/json", b"application/octet-stream"})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A status and a body, with the headers that only this answer has."""
 
     status: int
@@ -56,8 +54,7 @@ class Answer:
     media_type: tuple[bytes, bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InferHeaders:
+class InferHeaders(NamedTuple):
     """The headers that an inference request may carry."""
 
     media_type: bytes = b""
@@ -161,7 +158,7 @@ class Handler:
         # The gate judges by these: an explanation is slow by its nature.
         if not explain:
             served.plane.metrics.request(outcome, self._clock.monotonic() - started)
-        return answer if answer.version else replace(answer, version=served.version)
+        return answer if answer.version else answer._replace(version=served.version)
 
     def _only_version(self) -> str:
         only = self._models.catalogue.only()

@@ -6,8 +6,8 @@ Not here: how a request is read and an answer is written (the adapters).
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass, replace
+import random
+from dataclasses import dataclass
 from typing import Any
 
 from davy.core.clock import Clock
@@ -23,6 +23,9 @@ from davy.predictor.plane import DataPlane
 from davy.protocol.v2 import InferRequest, InferResponse
 
 MAX_ID_LENGTH = 256
+# Seeded by the system in each process; an id is a name, not a secret, and a system call for each
+# takes longer than to read a request.
+_IDS = random.Random()  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ def with_id(request: InferRequest) -> InferRequest:
         Its own id is too long.
     """
     if not request.id:
-        return replace(request, id=uuid.uuid4().hex)
+        name = f"{_IDS.getrandbits(128):032x}"
+        return InferRequest(request.inputs, name, request.outputs, request.parameters)
     if len(request.id) > MAX_ID_LENGTH:
         raise InvalidInputError(f"is longer than {MAX_ID_LENGTH} characters", where="id")
     return request

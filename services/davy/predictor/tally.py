@@ -29,7 +29,7 @@ class Tallies:
 
     def __init__(self) -> None:
         self._flushes: list[Callable[[], None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = False
 
     def counter(self, child: Counter) -> CounterTally:
         """Return a tally for a bound child."""
@@ -45,18 +45,20 @@ class Tallies:
 
     def changed(self) -> None:
         """See to it that what was counted is handed over; at once where no event loop runs."""
+        # Nothing more: even to ask for the loop is a system call.
+        if self._due:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.flush()
             return
-        if self._loop is not loop:
-            self._loop = loop
-            loop.call_later(DELAY_SECONDS, self.flush)
+        self._due = True
+        loop.call_later(DELAY_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Hand everything over."""
-        self._loop = None
+        self._due = False
         for flush in self._flushes:
             flush()
 

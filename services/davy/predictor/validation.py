@@ -79,7 +79,7 @@ class InputPolicy:
         rows = self._check_form(tensors)
         feed = {name: tensors[name].data for name in self._specs}
         suspects = [name for group in self._groups for name in group.suspects(feed)]
-        suspects += self._single
+        suspects += [name for name in self._single if self._suspect(name, feed[name])]
         violations: list[Violation] = []
         rejection: InvalidInputError | None = None
         for name in suspects:
@@ -87,6 +87,9 @@ class InputPolicy:
             violations += found
             rejection = rejection or problem
         return Checked(feed, rows, tuple(violations), rejection)
+
+    def _suspect(self, name: str, data: Array) -> bool:
+        return self._specs[name].categories is not None or not _within(data, *self._bounds[name])
 
     def _check_form(self, tensors: Mapping[str, Tensor]) -> int:
         rows: int | None = None
@@ -186,6 +189,11 @@ class _Group:
 
     def suspects(self, feed: Mapping[str, Array]) -> list[str]:
         block = np.array([feed[name] for name in self._names])
+        # Nothing compares with NaN, which minimum and maximum pass on.
+        least = np.minimum.reduce(block, axis=1)
+        most = np.maximum.reduce(block, axis=1)
+        if np.logical_and.reduce((self._low <= least) & (most <= self._high)):
+            return []
         # fmin and fmax pass NaN over, so that a missing value alone is no range violation.
         low = np.fmin.reduce(block, axis=1)
         high = np.fmax.reduce(block, axis=1)
@@ -195,6 +203,15 @@ class _Group:
         if not suspect.any():
             return []
         return [name for name, found in zip(self._names, suspect, strict=True) if found]
+
+
+def _within(data: Array, low: float, high: float) -> bool:
+    """Tell whether all of it is there and within bounds; no for texts, which are looked at."""
+    if data.dtype == object or not data.size:
+        return False
+    # A missing value makes the least and the greatest NaN, with which nothing compares.
+    least, most = np.minimum.reduce(data, axis=None), np.maximum.reduce(data, axis=None)
+    return bool(low <= least and most <= high)
 
 
 def _together(spec: TensorSpec) -> bool:

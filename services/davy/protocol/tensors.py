@@ -37,6 +37,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 _DATATYPES: Mapping[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
 
 Array = npt.NDArray[Any]
+_LARGEST = {name: float(np.finfo(DTYPES[name]).max) for name in ("FP16", "FP32")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +209,19 @@ def _floats_from_json(flat: list[Any], kinds: set[type], datatype: str, where: s
     if not kinds <= {float, int, type(None)}:
         raise InvalidInputError(f"{datatype} data must be numbers or null", where=where)
     try:
-        # numpy reads None as NaN.
-        wide = np.array(flat, dtype=np.float64)
+        if type(None) in kinds:
+            # numpy reads None as NaN.
+            wide = np.array(flat, dtype=np.float64)
+        else:
+            wide = np.fromiter(flat, np.float64, len(flat))
     except OverflowError:
         raise InvalidInputError(f"has a value outside {datatype}", where=where) from None
     if datatype == "FP64":
         return wide
+    limit = _LARGEST[datatype]
+    # The usual case, told by the least and the greatest alone; NaN compares with nothing.
+    if flat and -limit <= np.minimum.reduce(wide) and np.maximum.reduce(wide) <= limit:
+        return wide.astype(DTYPES[datatype])
     with np.errstate(over="ignore"):
         array = wide.astype(DTYPES[datatype])
     if np.isinf(array).any() and (np.isinf(array) & ~np.isinf(wide)).any():
