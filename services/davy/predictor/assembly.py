@@ -91,10 +91,7 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     families = MetricFamilies(registry)
     repository = _repository(settings, models, families, clock)
     repository.open()
-    explainer = Explainer(
-        ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
-        clock,
-    )
+    explainer = _explainer(settings, models, clock)
     turns = Turns(clock)
     handler = Handler(
         models,
@@ -141,6 +138,23 @@ def _repository(
         return Served(DataPlane(model, policy, metrics, batcher, outliers), sink, path)
 
     return Repository(models, settings.folders, load=load, serve=serve)
+
+
+def _explainer(settings: PredictorSettings, models: Models, clock: Clock) -> Explainer:
+    explainer = Explainer(
+        ExplainLimits(settings.explain_seconds, settings.explain_rows, settings.explain_samples),
+        clock,
+    )
+
+    def warm() -> None:
+        for entry in models.catalogue.entries:
+            explainer.warm(entry.plane.model)
+
+    if settings.explain_warm:
+        warm()
+        # What it has read of others it does not read again.
+        models.on_change(warm)
+    return explainer
 
 
 def _repository_api(

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from davy.core.clock import Clock
-from davy.core.errors import InvalidInputError, OverloadedError
+from davy.core.errors import DavyError, InvalidInputError, OverloadedError
+from davy.core.logging import get_logger
 from davy.predictor.background import background
 from davy.predictor.inference import late
 from davy.predictor.model import Model
@@ -67,6 +68,7 @@ class Explainer:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
         self._backgrounds: dict[str, Mapping[str, Array]] = {}
         self._waiting = 0
+        self._log = get_logger("predictor")
 
     async def explain(
         self, plane: DataPlane, request: InferRequest, deadline: float | None
@@ -135,6 +137,22 @@ class Explainer:
         }
         outputs = tuple(item for item in tensors if item.name in asked)
         return InferResponse(plane.name, plane.version, outputs, request.id, parameters)
+
+    def warm(self, model: Model) -> None:
+        """Begin to read what an explanation of the model needs; return at once."""
+
+        def read() -> None:
+            try:
+                self._background(model)
+            except DavyError as error:
+                self._log.warning(
+                    "scores cannot be explained",
+                    model=model.contract.name,
+                    version=model.contract.version,
+                    error=str(error),
+                )
+
+        self._worker.submit(read)
 
     def close(self) -> None:
         """Let the explanation under way end, and begin no other."""

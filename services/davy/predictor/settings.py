@@ -138,6 +138,11 @@ class PredictorSettings(DavySettings):
         le=25,
         description="Time for one explanation where the client sends no 'davy-timeout-ms'.",
     )
+    explain_warm: bool = Field(
+        False,
+        description="Read a package's reference in the background when it is loaded, not with its "
+        "first explanation. It takes some 40 MB, whether anybody asks for explanations or not.",
+    )
     explain_rows: int = Field(16, ge=1, description="Rows explained in one request at most.")
     explain_samples: int = Field(
         2000,

@@ -3,8 +3,8 @@
 Belongs here: telling it. Not here: whether that is too long (`davy.predictor.admission`).
 
 A server that executes requests in its event loop has a queue that nobody sees: what clients have
-sent and the loop has not yet come to. The loop goes in turns: it reads what has arrived, then begins
-it. What is read in a turn arrived while the one before it ran.
+sent and the loop has not yet come to. The loop goes in turns: it reads what has arrived, then
+begins it. What is read in a turn arrived while the one before it ran.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from davy.core.clock import ManualClock, SystemClock
 from davy.core.errors import DeadlineError, NotFoundError, OverloadedError
@@ -187,6 +188,55 @@ def test_it_stops_before_the_deadline(plane: DataPlane) -> None:
     with pytest.raises(DeadlineError, match="explain"):
         asyncio.run(explainer.explain(explained, request(rows()), clock.monotonic() - 1))
     explainer.close()
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_what_was_warmed_is_not_read_with_the_first_request(
+    plane: DataPlane, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    clock = ManualClock(datetime(2017, 1, 1, tzinfo=UTC))
+    reads = []
+
+    def slow_stand_in(package: Package) -> dict[str, np.ndarray]:
+        reads.append(package.identity)
+        clock.sleep(2.0)
+        return background(package)
+
+    monkeypatch.setattr("davy.predictor.explain.background", slow_stand_in)
+    explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=8), clock)
+    if warm:
+        explainer.warm(plane.model)
+        explainer.warm(plane.model)
+        explainer._worker.submit(lambda: None).result()
+
+    async def go() -> None:
+        deadline = clock.monotonic() + 0.5
+        if warm:
+            await explainer.explain(plane, request(rows(1)), deadline)
+        else:
+            with pytest.raises(DeadlineError):
+                await explainer.explain(plane, request(rows(1)), deadline)
+        # Read already, for whoever comes next.
+        await explainer.explain(plane, request(rows(1)), clock.monotonic() + 0.5)
+
+    asyncio.run(go())
+    explainer.close()
+    assert reads == [plane.model.identity]
+
+
+def test_a_reference_that_cannot_be_warmed_is_told_and_nothing_else(
+    plane: DataPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_stand_in(package: Package) -> dict[str, np.ndarray]:
+        raise NotFoundError("has no column 'x'", where="reference")
+
+    monkeypatch.setattr("davy.predictor.explain.background", broken_stand_in)
+    with capture_logs() as logs:
+        explainer = Explainer(ExplainLimits(1.0, 4, 8), SystemClock())
+        explainer.warm(plane.model)
+        explainer._worker.submit(lambda: None).result()
+    explainer.close()
+    assert [log["event"] for log in logs] == ["scores cannot be explained"]
 
 
 def test_too_many_at_once_are_shed(plane: DataPlane) -> None:

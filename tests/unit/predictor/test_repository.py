@@ -144,6 +144,21 @@ def test_load_takes_over_and_unload_lets_go(
     run(registry, work, model_dir=first.path, repository_roots=(first.path.parent,))
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_explanations_are_warmed_for_what_is_loaded_when_asked_for(
+    make_package: Callable[..., Package], registry: CollectorRegistry, warm: bool
+) -> None:
+    first, second = make_package(0.01), make_package(0.02)
+
+    async def work(assembly: Assembly, client: httpx.AsyncClient) -> None:
+        await assembly.repository.load("tiny", second.path)
+        await asyncio.wrap_future(assembly.explainer._worker.submit(lambda: None))
+        found = set(assembly.explainer._backgrounds)
+        assert found == ({first.identity, second.identity} if warm else set())
+
+    run(registry, work, model_dir=first.path, explain_warm=warm)
+
+
 def test_a_client_names_no_folder_outside_the_roots(
     make_package: Callable[..., Package], registry: CollectorRegistry, tmp_path: Path
 ) -> None:
