@@ -211,8 +211,9 @@ def wait_for_answer(place: Place, version: str) -> None:
 
 def go_back(place: Place, good: StandInPredictor, *more: str) -> Result:
     arguments = [
-        "back", "--state", str(place.file.parents[1] / "back"), "--to", good.version,
-        "--server", f"{good.version}={good.url}", "--by", "on call", "--why", "errors since noon",
+        "rollback", str(place.file.parents[1] / "back"), "--to", good.version,
+        "--server", f"{good.version}={good.url}", "--by", "on call",
+        "--because", "errors since noon",
         "--traefik-file", str(place.file), "--traefik-api", place.api, *more,
     ]  # fmt: skip
     return CliRunner().invoke(app, arguments)
@@ -236,7 +237,8 @@ def test_a_person_goes_back_whether_the_bad_version_is_up_or_down(
     assert answers == {good.version: 20}
     record = read_record(place.file.parents[1] / "back" / "record.jsonl")
     assert record.looks[0].actor == "on call"
-    assert record.looks[0].decision.message == "errors since noon"
+    without = "(without the evidence: veto signature: not verified: --no-verify was said)"
+    assert record.looks[0].decision.message == f"errors since noon {without}"
     assert record.looks[-1].decision.phase == "Promoted"
     assert replay(record).difference is None
     # The router's name, rule and entry points are those that were there.
@@ -266,7 +268,7 @@ def test_a_rollout_that_still_runs_is_named_before_anything_is_overridden(place:
     with FolderJournal(place.file.parents[1] / "back"):
         result = go_back(place, place.stable, "--no-verify").exception
     assert isinstance(result, ConflictError)
-    assert "End that process first" in str(result)
+    assert "Say it again" in str(result)
 
 
 def test_a_route_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -8,30 +8,26 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
-from davy.cli import rollout_plan
+from davy.cli import rollout_orders, rollout_plan, rollout_watch
+from davy.cli.rollout_override import Places, pairs, remember, servers_of
+from davy.cli.rollout_view import LookLines
 from davy.core.clock import SystemClock
 from davy.core.errors import (
-    ConfigurationError,
     ConflictError,
     DeadlineError,
     IntegrityError,
-    UnavailableError,
 )
-from davy.packaging.package import read_package
 from davy.rollout.adapters.folder_journal import RECORD, FolderJournal
+from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
-from davy.rollout.adapters.traefik_file import Route, TraefikFile, read_route
-from davy.rollout.back import Override, arms_for, begin, send_back
-from davy.rollout.decide import Decision
+from davy.rollout.adapters.traefik_file import Route, TraefikFile
 from davy.rollout.engine import Engine
 from davy.rollout.explain import explain as explain_record
 from davy.rollout.picture import record_picture, write_picture
@@ -39,10 +35,19 @@ from davy.rollout.record import read_record
 from davy.rollout.replay import replay as replay_record
 from davy.rollout.spec import read_rollout
 from davy.rollout.state import Phase
-from davy.rollout.vetoes import Veto
 
 app = typer.Typer(help="Let a candidate take over on evidence.", no_args_is_help=True)
 app.command("plan")(rollout_plan.command)
+for _command in (
+    rollout_orders.start,
+    rollout_watch.status,
+    rollout_watch.watch,
+    rollout_orders.pause,
+    rollout_orders.resume,
+    rollout_orders.promote,
+    rollout_orders.rollback,
+):
+    app.command()(_command)
 
 
 @app.command()
@@ -60,20 +65,26 @@ def run(
     entry_point: Annotated[str, typer.Option(help="Traefik's entry point")] = "web",
     metrics_port: Annotated[int, typer.Option(help="Port of /metrics; 0 for none")] = 0,
 ) -> None:
-    """Run a rollout to its end. Exit code: 0 promoted, 1 rolled back, 75 stopped before.
+    """Run a rollout to its end. Exit code: 0 promoted, 1 rolled back, 75 or 130 stopped before.
 
     With onInconclusive: Hold it goes on after the deadline: a canary that is held is watched, and
-    rolled back when it fails, until a person ends it (`davy rollout back`) or this command.
+    rolled back when it fails, until a person ends it (`davy rollout rollback`) or this command.
+    While it runs, `davy rollout watch`, `pause` and the like reach it by the folder of --state.
     """
     rollout = read_rollout(spec)
     clock, registry = SystemClock(), CollectorRegistry()
     source = rollout.spec.analysis.prometheus
-    servers = _servers(server)
+    servers = servers_of(server)
     route = Route(rollout.metadata.name, servers, entry_points=(entry_point,))
-    folders = {version: Path(folder) for version, folder in _pairs(package, "--package")}
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    folders = {version: Path(folder) for version, folder in pairs(package, "--package")}
+    stop, caught = threading.Event(), list[int]()
+
+    def end(number: int, _: object) -> None:
+        caught.append(number)
+        stop.set()
+
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(wanted, end)
     if metrics_port:
         _serve_metrics(metrics_port, registry)
     with FolderJournal(state) as journal:
@@ -93,8 +104,20 @@ def run(
             packages=FolderPackages(folders, clock, public_key),
             clock=clock,
             registry=registry,
+            orders=FolderOrders(state),
         )
-        phase = engine.run(on_look=_show, stop=stop)
+        remember(
+            state,
+            Places(
+                traefik_file=traefik_file.absolute(),
+                traefik_api=traefik_api,
+                packages={name: path.absolute() for name, path in folders.items()},
+                public_key=public_key.absolute() if public_key else None,
+            ),
+        )
+        lines = LookLines(lambda line: print(line, flush=True))
+        phase = engine.run(on_look=lines.show, stop=stop)
+        lines.close()
     if phase == Phase.PROMOTED:
         return
     where = f"rollout {rollout.metadata.name}"
@@ -102,69 +125,10 @@ def run(
     if phase == Phase.ROLLED_BACK:
         print(f"{where}: rolled back. {why}", file=sys.stderr)
         raise typer.Exit(1)
+    if signal.SIGINT in caught:
+        print(f"{where}: stopped, not decided: {phase}. Run again, it goes on", file=sys.stderr)
+        raise typer.Exit(130)
     raise DeadlineError(f"not decided: {phase}", where=where, fix=why)
-
-
-@app.command()
-def back(
-    to: Annotated[str, typer.Option(help="Version that gets all traffic")],
-    by: Annotated[str, typer.Option(help="Who decides this")],
-    why: Annotated[str, typer.Option(help="Why")],
-    state: Annotated[Path, typer.Option(help="Folder of the decision record; continued if begun")],
-    traefik_file: Annotated[Path, typer.Option(help="Dynamic configuration that Traefik watches")],
-    traefik_api: Annotated[str, typer.Option(help="Address of Traefik's API")],
-    server: Annotated[
-        list[str] | None,
-        typer.Option(help="VERSION=URL of a server that is not in the file yet; once for each"),
-    ] = None,
-    package: Annotated[
-        Path | None, typer.Option(help="Package of the version that gets all traffic")
-    ] = None,
-    public_key: Annotated[Path | None, typer.Option(help="Key that it is signed for")] = None,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Take the version without verifying its package")
-    ] = False,
-    entry_point: Annotated[str, typer.Option(help="Traefik's entry point, for a new file")] = "web",
-) -> None:
-    """Send all traffic to one version now, as a person decides it; recorded with who and why.
-
-    Neither evidence nor vetoes have a say, and the other version may be down. The version that gets
-    the traffic must be ready. Exit code: 0 when the router has it so, 75 when it is not so yet.
-    """
-    clock = SystemClock()
-    objective, veto = _verified(to, package, public_key, no_verify=no_verify)
-    wanted = Override(to=to, by=by, why=why, vetoes=(veto,))
-    found, weights = read_route(traefik_file) or (
-        Route("back", {}, entry_points=(entry_point,)),
-        {},
-    )
-    servers = {**found.servers, **_servers(server or [])}
-    others = sorted(servers, key=lambda version: -weights.get(version, -1))
-    traffic = TraefikFile(traefik_file, traefik_api, replace(found, servers=servers), clock=clock)
-    with _journal_to_override(state) as journal:
-        arms = arms_for(journal.read(), to, others, where=str(state))
-        for version in (arms.stable, arms.canary):
-            if version not in servers:
-                raise ConfigurationError(
-                    f"no server of version '{version}'",
-                    where="--server",
-                    fix=f"Add --server {version}=URL; that of the version that is left may be down",
-                )
-        if not traffic.answers(to):
-            raise UnavailableError(
-                f"no server of version '{to}' is ready",
-                where=", ".join(servers[to]),
-                fix="Nothing was changed: start it first",
-            )
-        header = begin(journal, name=found.name, arms=arms, clock=clock, objective=objective)
-        end = send_back(wanted, journal=journal, header=header, traffic=traffic, clock=clock)
-    if end.action != "finish":
-        raise DeadlineError(
-            f"recorded, but the router has not done it yet: {end.message}",
-            where=traefik_api,
-            fix="See that Traefik runs and watches the file, then say the same again",
-        )
-    print(f"all traffic goes to {to}; recorded in {journal.path}")
 
 
 @app.command()
@@ -210,15 +174,6 @@ def _record_file(path: Path) -> Path:
     return path / RECORD if path.is_dir() else path
 
 
-def _show(decision: Decision) -> None:
-    state = decision.state
-    print(
-        f"look {state.looks}: {decision.action}, canary at {state.weight} % "
-        f"({decision.reason}): {decision.message}",
-        flush=True,
-    )
-
-
 def _serve_metrics(port: int, registry: CollectorRegistry) -> None:
     try:
         start_http_server(port, addr="127.0.0.1", registry=registry)
@@ -228,53 +183,3 @@ def _serve_metrics(port: int, registry: CollectorRegistry) -> None:
             where="--metrics-port",
             fix="End what listens there, or name another port; 0 is none",
         ) from None
-
-
-def _verified(
-    to: str, package: Path | None, public_key: Path | None, *, no_verify: bool
-) -> tuple[float, Veto]:
-    """Return the package's latency objective (0: not read) and what is known of its signature."""
-    if no_verify:
-        return 0.0, Veto("signature", True, "not verified: --no-verify was said")
-    if package is None or public_key is None:
-        raise ConfigurationError(
-            f"what '{to}' holds cannot be verified without its package and a key",
-            where="--package, --public-key",
-            fix="Name both, or say --no-verify",
-        )
-    contract = read_package(package, public_key=public_key).contract
-    if contract.version != to:
-        raise ConfigurationError(
-            f"holds version '{contract.version}', not '{to}'",
-            where=str(package),
-            fix="Name the package of the version that gets the traffic",
-        )
-    return contract.rollout.latency_objective_seconds, Veto("signature", False, "verified")
-
-
-def _journal_to_override(state: Path) -> FolderJournal:
-    try:
-        return FolderJournal(state)
-    except ConflictError as error:
-        raise ConflictError(
-            error.what,
-            where=error.where,
-            fix="End that process first: it would ask the router for its own weights",
-        ) from None
-
-
-def _servers(items: Iterable[str]) -> dict[str, list[str]]:
-    servers: dict[str, list[str]] = {}
-    for version, url in _pairs(items, "--server"):
-        servers.setdefault(version, []).append(url)
-    return servers
-
-
-def _pairs(items: Iterable[str], option: str) -> Iterable[tuple[str, str]]:
-    for item in items:
-        key, sign, value = item.partition("=")
-        if not (sign and key and value):
-            raise ConfigurationError(
-                f"'{item}' is not VERSION=VALUE", where=option, fix="Write it as v1=http://…"
-            )
-        yield key, value

@@ -27,7 +27,8 @@ RECENT_LOOKS = 30
 class IndicatorStanding:
     """One indicator: verdict, the bounds behind it, what is tolerable, what is still needed.
 
-    ``needed`` is None once the indicator is decided, and where nothing was seen to go by.
+    ``needed`` is None once the indicator is decided, and where nothing was seen to go by; limits
+    and counts are None where it is not known.
     """
 
     name: str
@@ -36,8 +37,8 @@ class IndicatorStanding:
     ratio_upper: float | None
     rate_lower: float
     rate_upper: float
-    tolerable_ratio: float
-    allowance: float
+    tolerable_ratio: float | None
+    allowance: float | None
     requests: int | None = None
     events: int | None = None
     needed: Forecast | None = None
@@ -213,8 +214,8 @@ def _indicators(
             ratio_upper=verdict.ratio_upper,
             rate_lower=verdict.rate_lower,
             rate_upper=verdict.rate_upper,
-            tolerable_ratio=criterion.ratio if criterion else 1.0,
-            allowance=criterion.allowance if criterion else 0.0,
+            tolerable_ratio=criterion.ratio if criterion else None,
+            allowance=criterion.allowance if criterion else None,
             requests=evidence.rate.requests if evidence else 0,
             events=evidence.rate.events if evidence else 0,
             needed=needed,

@@ -19,6 +19,7 @@ from davy.cli.demo.stack import MODEL, Stack
 from davy.core.clock import Clock
 from davy.core.files import write_atomic
 from davy.rollout.adapters.folder_journal import FolderJournal
+from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
 from davy.rollout.adapters.traefik_file import (
@@ -121,6 +122,7 @@ class Canaries:
                     ),
                     clock=self.clock,
                     metrics_of_rollout=self.metrics,
+                    orders=FolderOrders(folder),
                 )
                 phase = engine.run(on_look=look)
                 record = journal.path

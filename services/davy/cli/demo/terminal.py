@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from davy.cli.demo.claims import Claim
+from davy.cli.rollout_view import LookLines
 from davy.rollout.decide import Decision
 
 
@@ -27,31 +28,22 @@ class Terminal:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.monotonic()
-        self._shown: tuple[object, ...] = ()
+        self._looks = LookLines(self.say)
 
     def chapter(self, title: str) -> None:
         """Begin a part of the demo."""
         self._line(f"[bold]{title}[/bold]")
-        self._shown = ()
+        self._looks = LookLines(self.say)
 
     def say(self, text: str) -> None:
         """Show one line."""
         self._console.print(f"          {text}", highlight=False, markup=False, soft_wrap=True)
 
     def look(self, decision: Decision) -> None:
-        """Show a look at which something changed, and every fifth of the others."""
-        outcomes = tuple((v.indicator, v.outcome) for v in decision.verdicts)
-        state = decision.state
-        now = (decision.action, state.phase, state.weight, outcomes)
-        if now != self._shown or state.looks % 5 == 0:
-            verdicts = ", ".join(f"{name} {outcome}" for name, outcome in outcomes)
-            self.say(
-                f"look {state.looks:>3}, next weight {state.weight:>3} %: {decision.action}; "
-                f"{verdicts or decision.message}"
-            )
-        if decision.action in ("rollback", "promote", "advance") and decision.message:
-            self.say(f"          {decision.message}")
-        self._shown = now
+        """Show a look at which something changed; what repeats itself is counted."""
+        self._looks.show(decision)
+        if decision.action == "finish":
+            self._looks.close()
 
     def summary(self, claims: Sequence[Claim]) -> None:
         """Show every claim beside what was seen."""
