@@ -170,7 +170,7 @@ def _not_ours(seen: Seen, service: isvc.Object, wanted: Wanted) -> Move:
     mark = seen.mark
     if wanted == Settled(promoted=False):
         return Done("this rollout has made no canary")
-    if mark is not None and mark.uid == isvc.uid(service) and not mark.ended:
+    if mark is not None and mark.holds(service):
         return Refuse(
             SERVICE_BUSY,
             f"another rollout is at work on it, with {mark.version}",

@@ -73,6 +73,16 @@ class Mark:
         """Whether another rollout may take over."""
         return self.stage in ENDED
 
+    def holds(self, service: Mapping[str, Any]) -> bool:
+        """Say whether the rollout is at work on an InferenceService that is as it left it.
+
+        One that somebody else has changed since stopped the rollout: whoever mended it may begin
+        another one.
+        """
+        metadata = service["metadata"]
+        as_left = self.generation - 1 <= int(metadata.get("generation", 0)) <= self.generation
+        return not self.ended and self.uid == metadata.get("uid") and as_left
+
     def to_text(self) -> str:
         """Return it as JSON; `from_text` reads it back unchanged."""
         return json.dumps(asdict(self), sort_keys=True)

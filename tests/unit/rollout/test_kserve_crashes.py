@@ -1,0 +1,217 @@
+"""A crash at any write, or somebody else in between: the same end, and no request lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.cluster.bed.kserve_knative_standin import KnativeStandin
+from tests.cluster.bed.kserve_standard_standin import StandardStandin
+from tests.cluster.bed.kserve_standin import SERVICES, Delays, Observed
+from tests.fixtures.memory_objects import CrashError, CrashingObjects, MemoryObjects
+
+from davy.core.clock import ManualClock
+from davy.rollout.adapters.kserve_knative import KServeKnative
+from davy.rollout.adapters.kserve_service import KServeService
+from davy.rollout.adapters.kserve_standard import KServeStandard
+from davy.rollout.kserve.moves import RefusedError
+from davy.rollout.series import Arms
+from davy.rollout.spec import Candidate
+
+ARMS = Arms(stable="v1", canary="v2")
+V1, V2 = "pvc://models/v1", "pvc://models/v2"
+TICK = 0.05
+# Nothing here takes longer, by the clock of the test.
+LONGEST = 300.0
+
+Bed = tuple[MemoryObjects, Observed, "TickingClock"]
+
+
+class TickingClock(ManualClock):
+    """Time that passes by sleeping; KServe's stand-in goes on meanwhile."""
+
+    tick: Callable[[float], None]
+
+    def sleep(self, seconds: float) -> None:
+        until = self.elapsed + seconds
+        while self.elapsed < until:
+            super().sleep(min(TICK, until - self.elapsed))
+            self.tick(self.elapsed)
+
+
+def bed(mode: str, replicas: int | None) -> Bed:
+    """An InferenceService that serves v1, with nothing of a rollout on it."""
+    objects, observed = MemoryObjects(), Observed()
+    clock = TickingClock(datetime(2017, 1, 1, tzinfo=UTC))
+    kind = StandardStandin if mode == "Standard" else KnativeStandin
+    standin = kind(objects, observed, Delays())  # type: ignore[arg-type]
+
+    def tick(now: float) -> None:
+        service = objects.get(SERVICES, "models", "demo")
+        if service is not None:
+            standin.reconcile(service, now)
+
+    clock.tick = tick
+    predictor: dict[str, Any] = {
+        "annotations": {"davylamp.dev/version": "v1"},
+        "model": {"modelFormat": {"name": "davy"}, "storageUri": V1},
+    }
+    if replicas is not None:
+        predictor["minReplicas"] = replicas
+    metadata = {"name": "demo", "annotations": {"serving.kserve.io/deploymentMode": mode}}
+    objects.create(SERVICES, "models", {"metadata": metadata, "spec": {"predictor": predictor}})
+    clock.sleep(3)
+    return objects, observed, clock
+
+
+def router(
+    mode: str, objects: CrashingObjects, clock: TickingClock, *, rollout: str = "r1"
+) -> KServeService:
+    more = {"drain": 0.6} if mode == "Standard" else {"lag": 0.8}
+    kind = KServeStandard if mode == "Standard" else KServeKnative
+    return kind(
+        objects,  # type: ignore[arg-type]
+        namespace="models",
+        service="demo",
+        rollout=rollout,
+        candidate=Candidate(version="v2", packageURI=V2),
+        clock=clock,
+        patience=2.0,
+        **more,
+    )
+
+
+@dataclass
+class Rollout:
+    """What an engine and an operator ask, with where they are: their record outlives a crash."""
+
+    weights: tuple[int, ...]
+    promoted: bool
+    at: int = 0
+
+    def drive(self, traffic: KServeService, clock: TickingClock) -> None:
+        self.drive_weights(traffic, clock)
+        until = clock.monotonic() + LONGEST
+        while not traffic.settle(ARMS, promoted=self.promoted):
+            assert clock.monotonic() < until, "stuck in settling"
+            clock.sleep(TICK)
+
+    def drive_weights(self, traffic: KServeService, clock: TickingClock) -> None:
+        until = clock.monotonic() + LONGEST
+        while self.at < len(self.weights):
+            assert clock.monotonic() < until, f"stuck at weight {self.weights[self.at]}"
+            weight = self.weights[self.at]
+            traffic.set_weight(ARMS, weight)
+            clock.sleep(TICK)
+            # A rollback does not wait for a canary that is not ready.
+            ready = self.at > 0 or traffic.not_ready(ARMS) == ()
+            if ready and traffic.read_weight(ARMS) == weight:
+                self.at += 1
+
+
+def run(
+    mode: str,
+    weights: tuple[int, ...],
+    *,
+    promoted: bool,
+    replicas: int | None = None,
+    crashes: tuple[tuple[int, bool], ...] = (),
+) -> tuple[int, dict[str, Any], list[dict[str, int]]]:
+    """Return the writes of the last process, the spec at the end, and the splits in order."""
+    objects, observed, clock = bed(mode, replicas)
+    rollout = Rollout(weights, promoted)
+    for crash_at, after in crashes:
+        process = CrashingObjects(objects, crash_at, after=after)
+        with pytest.raises(CrashError):
+            rollout.drive(router(mode, process, clock), clock)
+        clock.sleep(1.0)
+    process = CrashingObjects(objects)
+    rollout.drive(router(mode, process, clock), clock)
+    clock.sleep(2.0)
+    assert observed.losses == []
+    service = objects.get(SERVICES, "models", "demo")
+    assert service is not None
+    return process.writes, service["spec"], observed.shares_in("models")
+
+
+SCENARIOS = [
+    pytest.param((0, 10, 50, 100), True, id="promoted"),
+    pytest.param((0, 10, 50, 0), False, id="rolled back from 50"),
+    pytest.param((0, 100, 0), False, id="rolled back from 100"),
+    pytest.param((0,), False, id="given up before it began"),
+]
+
+
+@pytest.mark.parametrize("replicas", [None, 4])
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+@pytest.mark.parametrize(("weights", "promoted"), SCENARIOS)
+def test_a_crash_at_any_write_changes_nothing(
+    mode: str,
+    replicas: int | None,
+    weights: tuple[int, ...],
+    promoted: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    writes, spec, shares = run(mode, weights, promoted=promoted, replicas=replicas)
+    assert spec["predictor"]["model"]["storageUri"] == (V2 if promoted else V1)
+    assert spec["predictor"].get("minReplicas") == replicas
+    for crash_at in range(writes):
+        for after in (False, True):
+            again = run(
+                mode, weights, promoted=promoted, replicas=replicas, crashes=((crash_at, after),)
+            )
+            assert again[1:] == (spec, shares), f"write {crash_at}, made: {after}"
+    record_property("crash_points", 2 * writes)
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_two_crashes_change_nothing_either(mode: str) -> None:
+    weights = (0, 50, 100)
+    writes, spec, shares = run(mode, weights, promoted=True)
+    for first in range(writes):
+        for second in range(min(3, writes - first)):
+            crashes = ((first, False), (second, True))
+            assert run(mode, weights, promoted=True, crashes=crashes)[1:] == (spec, shares)
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_an_edit_just_before_any_write_is_never_written_over(mode: str) -> None:
+    weights = (0, 50, 100)
+    writes, *_ = run(mode, weights, promoted=True)
+    for number in range(writes):
+        objects, observed, clock = bed(mode, None)
+
+        def edit(objects: MemoryObjects = objects) -> None:
+            objects.merge_patch(SERVICES, "models", "demo", {"spec": {"predictor": {"timeout": 5}}})
+
+        process = CrashingObjects(objects, number, interfere=edit)
+        traffic = router(mode, process, clock)
+        rollout = Rollout(weights, promoted=True)
+        with pytest.raises(RefusedError, match="was changed by"):
+            rollout.drive(traffic, clock)
+        service = objects.get(SERVICES, "models", "demo")
+        assert service is not None
+        assert service["spec"]["predictor"]["timeout"] == 5
+        assert observed.losses == []
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_whoever_mends_an_edited_service_may_begin_again(mode: str) -> None:
+    objects, observed, clock = bed(mode, None)
+    process = CrashingObjects(objects)
+    traffic = router(mode, process, clock)
+    Rollout((0, 50), promoted=True).drive_weights(traffic, clock)
+    mended = {"model": {"storageUri": V1}, "canaryTrafficPercent": None, "timeout": 5}
+    objects.merge_patch(SERVICES, "models", "demo", {"spec": {"predictor": mended}})
+    if mode == "Standard":
+        Rollout((), promoted=False).drive(traffic, clock)
+    else:
+        with pytest.raises(RefusedError):
+            traffic.settle(ARMS, promoted=False)
+    clock.sleep(3)
+    again = router(mode, process, clock, rollout="r2")
+    Rollout((0, 50, 100), promoted=True).drive(again, clock)
+    assert observed.losses == []
