@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import MachineWritten
@@ -101,6 +101,23 @@ def to_document(detector: OutlierDetector) -> OutlierDocument:
     kind = MahalanobisState if isinstance(scorer, Mahalanobis) else IsolationForestState
     state = kind(**_plain(scorer), encoder=encoder)
     return OutlierDocument(scorer=state, threshold=ThresholdState(**_plain(threshold)))
+
+
+def read_detector(content: bytes) -> OutlierDetector:
+    """Return the detector of an ``outlier.json``.
+
+    Raises
+    ------
+    InvalidInputError
+        It does not fit the schema, or its arrays do not fit each other.
+    """
+    try:
+        document = OutlierDocument.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise InvalidInputError(f"{place}: {problem['msg']}", where=FILE) from None
+    return from_document(document)
 
 
 def from_document(document: OutlierDocument) -> OutlierDetector:

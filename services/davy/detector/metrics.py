@@ -60,6 +60,13 @@ class DetectorMetrics:
             _VERSION,
             registry=registry,
         )
+        self.outlier_share = Gauge(
+            "davy_window_outlier_share",
+            "Share of the last window's rows that the package's scorer calls outliers; NaN when "
+            "insufficient.",
+            _VERSION,
+            registry=registry,
+        )
         self.windows = Counter(
             "davy_detector_windows",
             "Windows tested, by verdict: ok, drift, insufficient or error.",
@@ -110,6 +117,7 @@ class DetectorMetrics:
             self.window_rows,
             self.window_end,
             self.window_judged,
+            self.outlier_share,
         ):
             gauge.remove_by_labels({"model": model, "version": version})
 

@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
+from davy.core.logging import get_logger
 from davy.detector.settings import DetectorSettings
 from davy.drift.distance import FeatureWindow, Values
 from davy.drift.interface import Detector
 from davy.drift.judge import Null, Rules, TestKey, too_coarse
 from davy.drift.tabular import tabular_detector
+from davy.outlier.document import OutlierDetector, read_detector
 from davy.packaging.contract import Calibration, score_output
 from davy.packaging.package import REFERENCE, Package, read_package
 from davy.protocol.names import SCORE
@@ -35,7 +37,7 @@ class Subject:
 
     ``categories`` are the features and whether each is an integer, ``output`` the name of the
     score among the model's outputs, ``coarse`` the tests that could not alarm alone because the
-    package holds too few past distances.
+    package holds too few past distances, ``outliers`` the package's scorer of rows, if it has one.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Subject:
     detector: Detector
     rules: Rules
     coarse: tuple[TestKey, ...] = ()
+    outliers: OutlierDetector | None = None
 
 
 class Packages(Protocol):
@@ -102,6 +105,7 @@ class FolderPackages:
             detector=detector.fit(_reference(package, categories)),
             rules=rules,
             coarse=tuple(too_coarse(nulls, rules)),
+            outliers=_outliers(package),
         )
 
     def _find(self, version: str) -> Path:
@@ -123,6 +127,19 @@ def calibrated(calibration: Calibration) -> dict[TestKey, Null]:
         (null.feature, null.detector): Null(np.sort(np.array(null.distances, float)), null.floor)
         for null in calibration.nulls
     }
+
+
+def _outliers(package: Package) -> OutlierDetector | None:
+    described = package.contract.outliers
+    if described is None:
+        return None
+    try:
+        return read_detector(package.content(described.file))
+    except (InvalidInputError, NotFoundError) as error:  # drift is watched all the same
+        get_logger("detector").warning(
+            "watched_without_outliers", version=package.contract.version, error=str(error)
+        )
+        return None
 
 
 def _reference(package: Package, categories: Mapping[str, bool]) -> FeatureWindow:

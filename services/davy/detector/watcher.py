@@ -214,8 +214,24 @@ class Watcher:
                 continue
             seconds = self._clock.monotonic() - began
             self._keep(watched, window, result, seconds)
+            await self._score(subject, window, result)
         if orphans := watched.windower.take_orphans():
             self.metrics.dropped.labels("orphan").inc(orphans)
+
+    async def _score(self, subject: Subject, window: Window, result: DriftResult) -> None:
+        """Show the share of outliers: each request gave one row, so it may be held to the rate."""
+        if subject.outliers is None:
+            return
+        share = self.metrics.outlier_share.labels(subject.model, subject.version)
+        share.set(math.nan)
+        if result.status == "insufficient":
+            return
+        try:
+            flags = await asyncio.to_thread(subject.outliers.flags, window.columns)
+        except Exception as error:  # nor may a scorer's
+            self._log.warning("outliers_failed", version=subject.version, error=str(error))
+        else:
+            share.set(float(flags.mean()))
 
     def _keep(self, watched: Watched, window: Window, result: DriftResult, seconds: float) -> None:
         subject, before = watched.subject, watched.active

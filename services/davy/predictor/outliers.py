@@ -16,7 +16,7 @@ import numpy as np
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.logging import get_logger
-from davy.outlier.document import OutlierDetector, OutlierDocument, from_document
+from davy.outlier.document import OutlierDetector, read_detector
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package
 from davy.predictor.metrics import PredictorMetrics
@@ -109,8 +109,7 @@ def outlier_flags(
     if mode == "off" or described is None or not (described.in_request or mode == "always"):
         return None
     try:
-        document = OutlierDocument.model_validate_json(package.content(described.file))
-        detector = from_document(document)
+        detector = read_detector(package.content(described.file))
         # The contract's own form of a row: what does not fit it would fail in every request.
         detector.flags(examples(contract, 2))
     except (InvalidInputError, NotFoundError, ValueError, TypeError) as error:

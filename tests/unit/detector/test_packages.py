@@ -6,8 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from davy.core.errors import IntegrityError, InvalidInputError, NotFoundError
+from davy.core.files import to_json
 from davy.detector.packages import FolderPackages
 from davy.detector.settings import DetectorSettings
+from davy.outlier.document import OutlierDetector, to_document
+from davy.outlier.mahalanobis import fit_mahalanobis
+from davy.outlier.threshold import conformal_threshold
 from davy.packaging.package import write_package
 from davy.packaging.sign import generate_keys
 
@@ -76,7 +80,7 @@ def columns(rows=500):
 def write(tmp_path):
     """Return a function that writes a package and returns its version."""
 
-    def make(*, reference=None, private_key=None, **changes):
+    def make(*, reference=None, private_key=None, scorer=None, **changes):
         model = tmp_path / "model.onnx"
         model.write_bytes(b"a model")
         table = tmp_path / "reference.parquet"
@@ -85,6 +89,9 @@ def write(tmp_path):
         else:
             pq.write_table(pa.table(reference or columns()), table)
         files = {"model.onnx": model, "reference.parquet": table}
+        if scorer is not None:
+            files["outlier.json"] = tmp_path / "outlier.json"
+            files["outlier.json"].write_text(scorer)
         package = write_package(
             tmp_path / "store", contract(**changes), files, private_key=private_key
         )
@@ -111,6 +118,41 @@ def test_a_package_becomes_what_is_watched_of_it(tmp_path, write):
         "score": rng.random(200),
     }
     assert [item.feature for item in subject.detector.test(window).drifted] == ["price"]
+
+
+OUTLIERS = {
+    "file": "outlier.json",
+    "method": "mahalanobis",
+    "threshold": 1.0,
+    "false_positive_rate": 0.05,
+    "rows": 250,
+    "batch": 100,
+    "seconds": INTERVAL,
+    "model_seconds": INTERVAL,
+    "in_request": False,
+    "why": "a test says so",
+}
+
+
+def test_a_packages_scorer_of_rows_comes_with_it(tmp_path, write):
+    rows = {name: columns()[name] for name in ("price", "department")}
+    scorer = fit_mahalanobis(rows)
+    detector = OutlierDetector(scorer, conformal_threshold(scorer.score(rows), 0.05))
+    version = write(scorer=to_json(to_document(detector)), outliers=OUTLIERS)
+    found = load(tmp_path, version).outliers
+    window = {"price": np.array([0.0, 50.0]), "department": np.array([1, 1])}
+    assert found.flags(window).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("scorer", [None, "{}", "no JSON"])
+def test_a_scorer_that_cannot_be_read_keeps_no_drift_from_being_watched(tmp_path, write, scorer):
+    subject = load(tmp_path, write(scorer=scorer, outliers=OUTLIERS))
+    assert subject.outliers is None
+    assert subject.rules.window_rows == 200
+
+
+def test_a_package_without_one_has_none(tmp_path, write):
+    assert load(tmp_path, write()).outliers is None
 
 
 def test_too_few_past_distances_are_named(tmp_path, write):

@@ -1,6 +1,9 @@
 import asyncio
 import json
+import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 ROWS = 50
@@ -53,6 +56,57 @@ def test_a_column_that_turns_null_is_drift_of_its_missing_share(watcher, traffic
     assert value(registry, "davy_drift_active", **PRICE, detector="ks") == 0
     effect = value(registry, "davy_drift_effect", **PRICE, detector="ks")
     assert effect != effect  # noqa: PLR0124 (NaN)
+
+
+SHARE = "davy_window_outlier_share"
+
+
+class StandInOutliers:
+    """Calls every row an outlier whose price is above 10; fails where there is none."""
+
+    def flags(self, rows):
+        if np.isnan(rows["price"]).all():
+            raise ValueError("no price")
+        return rows["price"] > 10
+
+
+@pytest.fixture
+def scoring(packages, monkeypatch):
+    load = packages.load
+    stand_in = StandInOutliers()
+    monkeypatch.setattr(packages, "load", lambda name: replace(load(name), outliers=stand_in))
+
+
+@pytest.mark.usefixtures("scoring")
+def test_the_share_of_outliers_is_that_of_the_last_window(watcher, traffic, registry):
+    def share():
+        return value(registry, SHARE, model="m", version="v1")
+
+    samples = traffic(ROWS)
+    for place in (0, 20, 40):
+        samples[place] = replace(samples[place], values={"price": 50.0, "department": 1})
+    feed(watcher, samples)
+    assert share() == 3 / ROWS
+    feed(watcher, traffic(ROWS, seed=1))
+    assert share() == 0
+    feed(watcher, traffic(ROWS, seed=2, null=True))
+    assert math.isnan(share())
+    # The verdict on drift is there all the same.
+    assert value(registry, "davy_drift_effect", **PRICE, detector="missing") == 1
+
+
+@pytest.mark.usefixtures("scoring")
+def test_a_few_rows_have_no_share_of_outliers(watcher, traffic, registry, settings, clock):
+    feed(watcher, traffic(3))
+    clock.sleep(settings.window_seconds + 1)
+    asyncio.run(watcher.tick())
+    assert value(registry, "davy_window_rows", model="m", version="v1") == 3
+    assert math.isnan(value(registry, SHARE, model="m", version="v1"))
+
+
+def test_without_a_scorer_there_is_no_share_of_outliers(watcher, traffic, registry):
+    feed(watcher, traffic(ROWS))
+    assert value(registry, SHARE, model="m", version="v1") is None
 
 
 def test_the_report_shows_the_last_windows_as_json(watcher, traffic, packages):
