@@ -26,7 +26,7 @@ from davy.rollout.sequential import RateEvidence, RatioEvidence
 # More pods than that are not left out one by one: each has little weight then.
 MOST_PODS = 16
 # A lower bound this many times beyond the tolerable ratio is no node's doing.
-GROSS = 3.0
+GROSS = 6.0
 # Of falsePromotion, the part that is kept for passing without a pod that was left out.
 RESERVED = 0.1
 

@@ -1,0 +1,386 @@
+"""The gate and four others on a day of looks with known truth; writes its tables into the page.
+
+``python -m tests.benchmarks.bench_rollout_day`` writes services/davy/rollout/README.md;
+``--check`` only prints; ``--runs`` and ``--aa-runs`` for fewer. Exits 1 when a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+from tests.benchmarks.rollout import nodes
+from tests.benchmarks.rollout.day import Day, run
+from tests.benchmarks.rollout.rivals import NEVER
+from tests.benchmarks.rollout.streams import (
+    DEFECTS,
+    ERRORS,
+    HEALTHY,
+    JUST,
+    LOOK,
+    LOOKS,
+    MARGIN,
+    RATE,
+    SLOW,
+    TRAFFICS,
+)
+
+from davy.core.files import write_atomic
+from davy.rollout.decide import decide
+from davy.rollout.spec import RolloutSpec
+from davy.rollout.state import Observation, Phase, State
+from davy.rollout.verdict import Counts
+
+README = Path(__file__).parents[2] / "services/davy/rollout/README.md"
+BEGIN, END = "<!-- bench-day:begin -->", "<!-- bench-day:end -->"
+WEIGHTS = (0.01, 0.05, 0.10, 0.50)
+PROMISE = 0.05
+# What all but Davy are allowed in the table of defects.
+TUNED_TO = 0.05
+# A threshold for each rival and weight.
+Tuned = Mapping[tuple[str, float], float]
+
+PAGE = """
+{rate:g} requests a second, a look every {look:g} s for a day ({looks:,} looks), one step at the \
+weight of the row; errors {errors:.1%}, slow {slow:.1%}; ratio 1.5 and no allowance for both; 5 % \
+chance of either mistake. {aa_runs:,} rollouts a row for tolerable canaries and the one that just \
+is not, {runs:,} for others.
+
+**Tolerable canaries.** *Rolled back*: failed before it passed. *Any fail*: at any of the looks, \
+had nothing ended the rollout. The others are watched the whole day; *adjusted*: each with the \
+threshold that rolls 5 % of the as good canaries with constant traffic back.
+
+{healthy}
+
+**Canaries that are worse; each judge rolls 5 % at most of those back that are as bad as \
+tolerable.** The others' thresholds are adjusted to 5 % on that stream, Davy's are as they come. \
+Bold: sooner than Davy, or more often at all. Davy is first in {margins} rows. An adjusted rival \
+never promotes and watches all day; Davy ends at a promotion, which for the leak may come while \
+the canary is still as good. In *one segment* and *outliers* Davy is told to look there, which \
+costs error budget; the others cannot be told. Argo's example sees no such error rate.
+
+{margin}
+
+False promotions of the just intolerable canary: {just}.
+
+**The same, asked whether the canary is worse at all** (Davy's ratio 1, watched all day; the \
+others adjusted to 5 % of the as good canaries, Davy's threshold as it comes). Davy is first in \
+{equals} rows. The repeated test looks each minute, with a threshold fitted to this very traffic \
+and length of watching; fitted on anything else it promises nothing, as the first table shows.
+
+{equal}
+
+**As they come, at 10 %**: rolled back first, promoted first. The repeated test and Argo Rollouts' \
+example have no rule of their own for promoting within the day.
+
+{default}
+
+**Pods that are not alike**, six hours, weight 10 %, {runs:,} rollouts a cell: rolled back for \
+slow answers when each fail is believed, and as it is (each pod left out; a single pod believed only \
+when gross; replacing a pod is not simulated). The last two canaries really are slower: what the \
+caution costs, in canary requests.
+
+{nodes}
+
+A day of looks at one rollout, two indicators: {seconds:.1f} s of CPU; the dearest look \
+{dearest:.1f} ms. The whole benchmark: {minutes:.0f} CPU minutes.
+"""
+
+
+def interval(k: int, n: int) -> tuple[float, float]:
+    """Clopper–Pearson, 95 %."""
+    low = float(stats.beta.ppf(0.025, k, n - k + 1)) if k else 0.0
+    high = float(stats.beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+    return low, high
+
+
+def share(which: np.ndarray) -> str:
+    """Return a share with its interval."""
+    low, high = interval(int(which.sum()), which.size)
+    return f"{which.mean():.1%} ({low:.1%}–{high:.1%})"
+
+
+def broken(which: np.ndarray) -> bool:
+    """Return whether more are wrong than the promise explains (99.9 %)."""
+    return int(which.sum()) > float(stats.binom.ppf(0.999, which.size, PROMISE))
+
+
+def median(values: np.ndarray, which: np.ndarray) -> float:
+    """Return the median of some; infinite when there are none."""
+    return float(np.median(values[which])) if which.any() else float("inf")
+
+
+def number(value: float) -> str:
+    """Return a median of requests as text."""
+    return f"{value:,.0f}" if np.isfinite(value) else "–"
+
+
+def duration(looks: np.ndarray, which: np.ndarray) -> str:
+    """Return the median time until a look."""
+    seconds = median((looks + 1) * LOOK, which)
+    if not np.isfinite(seconds):
+        return "–"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def healthy_rows(days: Sequence[tuple[str, Day]], tuned: Tuned) -> Iterator[str]:
+    """Yield the table of tolerable canaries."""
+    names = [judged.name for judged in days[0][1].rivals]
+    yield from _header(
+        [
+            *("canary, traffic", "weight", "rolled back (95 %)", "any fail in the day (95 %)"),
+            *("promoted", "canary requests", "time"),
+            *(f"{name}: default, adjusted" for name in names),
+        ]
+    )
+    for name, day in days:
+        cells = [
+            name,
+            f"{day.weight:.0%}",
+            share(day.rolled_back),
+            share(day.fails_ever < NEVER),
+            f"{day.promoted.mean():.1%}",
+            number(median(day.requests_at["passed"], day.promoted)),
+            duration(day.passed, day.promoted),
+        ]
+        for judged in day.rivals:
+            default = (judged.rolls_back(judged.default) < NEVER).mean()
+            adjusted = (judged.rolls_back(tuned[judged.name, day.weight]) < NEVER).mean()
+            cells.append(f"{default:.1%}, {adjusted:.1%}")
+        yield _row(cells)
+
+
+def defect_rows(
+    days: Sequence[Day], tuned: Tuned, without: str, tally: list[bool], *, strict: bool
+) -> Iterator[str]:
+    """Yield a table of canaries that are worse.
+
+    `tally` takes whether Davy was soonest; `strict` is Davy that tolerates no ratio above 1;
+    `without` names the rival that is asked another question.
+    """
+    rivals = [judged.name for judged in days[0].rivals if judged.name != without]
+    own_head = ["rolled back", "canary requests", "time"]
+    if not strict:
+        own_head[1:1] = ["promoted", "undecided"]
+    yield from _header(
+        ["defect", "weight", *own_head, *(f"{name}: rolled back, requests" for name in rivals)]
+    )
+    for day in days:
+        look = day.fails_strict if strict else day.failed
+        back = look < NEVER if strict else day.rolled_back
+        own = median(day.requests_at["strict" if strict else "failed"], back)
+        cells = [day.defect.name, f"{day.weight:.0%}", f"{back.mean():.1%}"]
+        if not strict:
+            undecided = ~back & ~day.promoted
+            cells += [f"{day.promoted.mean():.1%}", f"{undecided.mean():.1%}"]
+        cells += [number(own), duration(look, back)]
+        soonest = True
+        for judged in day.rivals:
+            if judged.name == without:
+                continue
+            minute = judged.rolls_back(tuned[judged.name, day.weight])
+            found = minute < NEVER
+            theirs = median(day.requests_until(minute), found)
+            better = found.mean() > back.mean() + 0.02 or (
+                found.mean() >= back.mean() - 0.02 and theirs < own
+            )
+            soonest = soonest and not better
+            text = f"{found.mean():.1%}, {number(theirs)}"
+            cells.append(f"**{text}**" if better else text)
+        tally.append(soonest)
+        yield _row(cells)
+
+
+def default_rows(days: Sequence[Day]) -> Iterator[str]:
+    """Yield what the others do by default: rolled back first, promoted first."""
+    names = [judged.name for judged in days[0].rivals]
+    yield from _header(["canary", "weight", "Davy", *names])
+    for day in days:
+        cells = [day.defect.name, f"{day.weight:.0%}"]
+        cells.append(f"{day.rolled_back.mean():.1%}, {day.promoted.mean():.1%}")
+        for judged in day.rivals:
+            back = judged.rolls_back(judged.default)
+            if judged.promotes is None:
+                cells.append(f"{(back < NEVER).mean():.1%}, –")
+            else:
+                first = (back <= judged.promotes) & (back < NEVER)
+                promoted = (judged.promotes < NEVER) & ~first
+                cells.append(f"{first.mean():.1%}, {promoted.mean():.1%}")
+        yield _row(cells)
+
+
+def node_rows(runs: int) -> Iterator[str]:
+    """Yield the table of pods that are not alike."""
+    head = ["canary"] + [
+        f"{pods} pod{'s' * (pods > 1)}: each fail believed, as it is" for pods in (1, 2, 4)
+    ]
+    yield from _header(head)
+    for index, effect in enumerate(nodes.EFFECTS):
+        cells = [effect.name]
+        for pods in (1, 2, 4):
+            rng = np.random.default_rng([2017, 4, index, pods])
+            found = nodes.run(effect, pods, 0.10, runs, rng)
+            parts = []
+            for look in (found.believing, found.robust):
+                back = look < NEVER
+                text = f"{back.mean():.1%}"
+                if effect.model > 1 and back.any():
+                    n = (np.median(look[back]) + 1) * found.requests_a_look
+                    text += f" after {n:,.0f}"
+                parts.append(text)
+            cells.append(", ".join(parts))
+        yield _row(cells)
+
+
+def a_day_of_looks() -> tuple[float, float]:
+    """Return the CPU seconds of a day of looks at one rollout, and of its dearest look.
+
+    Two indicators, one of them at its margin, so that nothing is decided all day.
+    """
+    spec = RolloutSpec.model_validate(
+        {
+            "candidate": {"version": "canary"},
+            "steps": [{"weight": 10}],
+            "analysis": {
+                "interval": "10s",
+                "deadline": "48h",
+                "indicators": [{"name": "errors"}, {"name": "slow"}],
+                "vetoes": [],
+            },
+        }
+    )
+    start, rng = datetime(2017, 1, 2, tzinfo=UTC), np.random.default_rng(0)
+    state = State(phase=Phase.PROGRESSING, step=0, weight=10, started=start, honoured_since=start)
+    began, dearest = time.process_time(), 0.0
+    for number in range(LOOKS):
+        end = start + timedelta(seconds=LOOK * (number + 1))
+        rates = ((ERRORS, 1.5 * ERRORS), (SLOW, 1.5 * SLOW))
+        errors, slow = (
+            Counts(900, int(rng.binomial(900, s)), 100, int(rng.binomial(100, c))) for s, c in rates
+        )
+        seen = Observation(
+            weight=10,
+            counts={"errors": errors, "slow": slow},
+            start=end.timestamp() - LOOK,
+            end=end.timestamp(),
+        )
+        before = time.process_time()
+        decision = decide(spec, state, seen, end)
+        dearest = max(dearest, time.process_time() - before)
+        if decision.action != "hold":
+            raise RuntimeError(f"decided at look {number}: the day is shorter than a day")
+        state = decision.state
+    return time.process_time() - began, dearest
+
+
+def _header(cells: Sequence[str]) -> Iterator[str]:
+    yield _row(cells)
+    yield "|" + "---|" * len(cells)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--aa-runs", type=int, default=1000, help="rollouts a row, limits of it")
+    parser.add_argument("--runs", type=int, default=200, help="rollouts a row, defective canary")
+    parser.add_argument("--check", action="store_true", help="print only")
+    given = parser.parse_args(arguments)
+    began = time.process_time()
+    seconds, dearest = a_day_of_looks()
+    faults: list[str] = []
+
+    cases = [(f"as good, {traffic.name}", traffic, HEALTHY) for traffic in TRAFFICS]
+    cases.append((f"{MARGIN.name}, {TRAFFICS[0].name}", TRAFFICS[0], MARGIN))
+    healthy: list[tuple[str, Day]] = []
+    for row, (name, traffic, defect) in enumerate(cases):
+        for column, weight in enumerate(WEIGHTS):
+            rng = np.random.default_rng([2017, 1, row, column])
+            day = run(traffic, defect, weight, given.aa_runs, rng, watch_on=True)
+            healthy.append((name, day))
+            ever = day.fails_ever < NEVER
+            faults += [f"{name} at {weight:.0%}: {share(ever)}"] if broken(ever) else []
+            _say(f"{name}, {weight:.0%}: any fail {share(ever)}")
+    equal = _adjusted(day for name, day in healthy if name == cases[0][0])
+    at_margin = _adjusted(day for _, day in healthy if day.defect is MARGIN)
+
+    worse: list[Day] = []
+    for row, defect in enumerate((*DEFECTS, JUST)):
+        runs = given.aa_runs if defect is JUST else given.runs
+        for column, weight in enumerate(WEIGHTS):
+            rng = np.random.default_rng([2017, 2, row, column])
+            day = run(TRAFFICS[0], defect, weight, runs, rng)
+            if broken(day.promoted) and not defect.late:
+                faults.append(f"{defect.name} at {weight:.0%}: promoted {share(day.promoted)}")
+            worse.append(day)
+            _say(f"{defect.name}, {weight:.0%}: back {day.rolled_back.mean():.1%}")
+
+    ten = [day for name, day in healthy if name == cases[0][0] and day.weight == 0.10]
+    ten += [day for _, day in healthy if day.defect is MARGIN and day.weight == 0.10]
+    ten += [day for day in worse if day.weight == 0.10]
+    margins: list[bool] = []
+    equals: list[bool] = []
+    just = ", ".join(
+        f"{share(day.promoted)} at {day.weight:.0%}" for day in worse if day.defect is JUST
+    )
+    tables = {
+        "healthy": healthy_rows(healthy, equal),
+        "margin": defect_rows(worse, at_margin, "repeated test", margins, strict=False),
+        "equal": defect_rows(
+            [day for day in worse if day.defect is not JUST],
+            equal,
+            "repeated test with the margin",
+            equals,
+            strict=True,
+        ),
+        "default": default_rows(ten),
+        "nodes": node_rows(given.runs),
+    }
+    blocks = {name: "\n".join(rows) for name, rows in tables.items()}
+    text = PAGE.format(
+        rate=RATE,
+        look=LOOK,
+        looks=LOOKS,
+        errors=ERRORS,
+        slow=SLOW,
+        aa_runs=given.aa_runs,
+        runs=given.runs,
+        just=just,
+        margins=f"{sum(margins)} of {len(margins)}",
+        equals=f"{sum(equals)} of {len(equals)}",
+        seconds=seconds,
+        dearest=1000 * dearest,
+        minutes=(time.process_time() - began) / 60,
+        **blocks,
+    )
+    text = f"{BEGIN}\n{text.strip()}\n{END}"
+    sys.stdout.write(text + "\n")
+    if not given.check:
+        page = README.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        write_atomic(README, before + text + rest.partition(END)[2])
+    if faults:
+        sys.stderr.write(f"promise broken: {'; '.join(faults)}\n")
+    return 1 if faults else 0
+
+
+def _adjusted(days: Iterable[Day]) -> Tuned:
+    return {(j.name, day.weight): j.threshold_for(TUNED_TO) for day in days for j in day.rivals}
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
