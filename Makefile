@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-serving lock image generate clean distclean
+.PHONY: help setup demo test lint format bench bench-rollout bench-serving lock image generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
@@ -33,6 +33,9 @@ format: setup ## Format the code
 image: setup ## The image of a model package: PACKAGE=store/NAME/VERSION
 	@test -n "$(PACKAGE)" || { echo "error: name a model package: make image PACKAGE=store/NAME/VERSION"; exit 64; }
 	@services/images/predictor/build.sh "$(PACKAGE)"
+
+bench-rollout: setup ## The gate beside others' judges on a day of looks; 15 minutes of CPU; writes its table
+	.venv/bin/python -m tests.benchmarks.bench_rollout_day
 
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
