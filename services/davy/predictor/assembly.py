@@ -185,8 +185,10 @@ def _grpc(
 
 def session_settings(settings: PredictorSettings) -> SessionSettings:
     """Return how models are executed."""
+    limit = cpu_limit()
+    share = None if limit is None else limit / settings.workers
     return SessionSettings(
-        threads=threads(settings.threads, cpu_limit()),
+        threads=threads(settings.threads, share),
         arena=settings.arena,
         optimisation=settings.graph_optimisation,
         providers=settings.providers,

@@ -36,14 +36,21 @@ from davy.predictor.verify import check  # noqa: E402
 TIMEOUT_SECONDS = 30
 
 
+def _workers() -> int:
+    try:
+        return PredictorSettings.load().workers
+    except DavyError:
+        # `verify` refuses to start with these settings, and says why.
+        return 1
+
+
 def make_service() -> Any:
     """Return the service; its model is loaded in the process that serves, not here."""
     place = Place()
 
     @bentoml.service(
         name="davy-predictor",
-        # One: a pod is scaled by replicas, and threads inside the runtime use its cores.
-        workers=1,
+        workers=_workers(),
         traffic={"timeout": TIMEOUT_SECONDS},
         logging={"access": {"enabled": False}},
         tracing={"excluded_urls": "/v2.*"},

@@ -48,6 +48,13 @@ class PredictorSettings(DavySettings):
         ge=0,
         description="How often the folders are looked at for new and changed packages; 0: never.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        description="Processes that serve, on one port for HTTP and one for gRPC; each holds the "
+        "models. A pod is better scaled by replicas; this is for one with several cores. Not "
+        "together with 'repository_api', which would change what one of them serves.",
+    )
     public_key: Path | None = Field(
         None,
         description="PEM file of the signer's public key. With it, an unsigned package or one "
@@ -57,7 +64,7 @@ class PredictorSettings(DavySettings):
         None,
         ge=1,
         description="Threads that execute one request. Default: the whole cores of the "
-        "container's CPU limit, one where there is no limit.",
+        "container's CPU limit divided among the workers, one where there is no limit.",
     )
     arena: bool = Field(True, description="The runtime keeps freed memory for the next execution.")
     graph_optimisation: Optimisation = Field(
@@ -204,6 +211,12 @@ class PredictorSettings(DavySettings):
     def roots(self) -> tuple[Path, ...]:
         """Where packages that a client names must lie."""
         return self.repository_roots or self.folders
+
+    @model_validator(mode="after")
+    def _one_worker_is_changed(self) -> PredictorSettings:
+        if self.repository_api and self.workers > 1:
+            raise ValueError("'repository_api' needs 'workers' to be 1")
+        return self
 
     @model_validator(mode="after")
     def _key_for_columns(self) -> PredictorSettings:
