@@ -83,8 +83,8 @@ example have no rule of their own for promoting within the day.
 
 **Pods that are not alike**, six hours, weight 10 %, {runs:,} rollouts a cell: rolled back for \
 slow answers when each fail is believed, and as it is (each pod left out; a single pod believed \
-only when gross; replacing a pod is not simulated). The last two canaries really are slower: what the \
-caution costs, in canary requests.
+only when gross; replacing a pod is not simulated). The last two canaries really are slower: what \
+the caution costs, in canary requests.
 
 {nodes}
 
