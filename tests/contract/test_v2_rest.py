@@ -355,6 +355,21 @@ def test_sigterm_under_load_loses_no_request(
     assert ready == 503
 
 
+def test_a_provider_that_the_runtime_lacks_ends_the_start(
+    predictor: ModuleType, package: Package, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(RuntimeError, match="'CUDAExecutionProvider' is not available") as caught,
+        predictor.predictor_server(
+            package.path, tmp_path, {"providers": '["CUDAExecutionProvider"]'}
+        ),
+    ):
+        pass
+    # Once, not at every try of a supervisor that starts what fails again.
+    assert str(caught.value).count("is not available") == 1
+    assert "Traceback" not in str(caught.value)
+
+
 def test_a_damaged_package_is_never_served(
     predictor: ModuleType, tiny: ModuleType, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import os
 import platform
 import stat
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +90,7 @@ def open_session(content: bytes, settings: SessionSettings, *, where: str) -> Op
     """
     import onnxruntime
 
-    _check_providers(settings.providers, onnxruntime.get_available_providers())
+    check_providers(settings.providers, onnxruntime.get_available_providers())
     options = _options(onnxruntime, settings)
     cached: Cached = "off"
     kept = None
@@ -141,7 +142,14 @@ def _options(onnxruntime: Any, settings: SessionSettings) -> Any:
     return options
 
 
-def _check_providers(asked: tuple[str, ...], available: list[str]) -> None:
+def check_providers(asked: Iterable[str], available: Sequence[str]) -> None:
+    """Hold execution providers against those that the runtime has.
+
+    Raises
+    ------
+    ConfigurationError
+        One is not available.
+    """
     for name in asked:
         if name not in available:
             raise ConfigurationError(

@@ -9,11 +9,14 @@ Kept light: the process that supervises the serving one runs this and stays in m
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Collection
 
 from davy.core.errors import ConfigurationError, ConflictError
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package, read_package
+from davy.predictor.session import CPU_PROVIDER, check_providers
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.sources import all_packages
 
@@ -28,6 +31,8 @@ def check(settings: PredictorSettings) -> tuple[Package, ...]:
     ConflictError
         The port for gRPC is taken.
     """
+    if set(settings.providers) != {CPU_PROVIDER}:
+        check_providers(settings.providers, available_providers())
     if settings.grpc_port is not None:
         check_port(settings.grpc_host, settings.grpc_port)
     packages = tuple(
@@ -37,6 +42,26 @@ def check(settings: PredictorSettings) -> tuple[Package, ...]:
     for package in packages:
         check_columns(settings.pseudonymise, package.contract)
     return packages
+
+
+def available_providers() -> list[str]:
+    """Return the runtime's execution providers, asked for in a process that ends with that.
+
+    Raises
+    ------
+    ConfigurationError
+        The runtime cannot be imported.
+    """
+    question = "import onnxruntime; print(*onnxruntime.get_available_providers())"
+    told = subprocess.run(
+        [sys.executable, "-c", question], capture_output=True, text=True, check=False
+    )
+    if told.returncode:
+        *_, last = told.stderr.strip().splitlines() or ["it told nothing"]
+        raise ConfigurationError(
+            f"the runtime cannot be imported: {last}", where="DAVY_PREDICTOR_PROVIDERS"
+        )
+    return told.stdout.split()
 
 
 def check_port(host: str, port: int) -> None:
