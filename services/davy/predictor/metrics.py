@@ -63,6 +63,7 @@ class PredictorMetrics:
             tallies.counter(families.predictions.labels(*labels, bound)) for bound in bounds
         ]
         self._edge_list: list[float] = self._edges.tolist()
+        self._edges_and_infinity = np.append(self._edges, np.inf)
         self._violations = {
             (spec.name, rule): families.violations.labels(*labels, spec.name, rule)
             for spec in contract.inputs
@@ -106,14 +107,15 @@ class PredictorMetrics:
                 place = bisect_left(self._edge_list, value) if value == value else -1  # noqa: PLR0124
                 self._predictions[place].inc()
             return
-        # The edges are sorted and NaN sorts after +Inf's bucket, which makes it the last one.
-        places = np.searchsorted(self._edges, values)
-        missing = np.isnan(values)
-        if missing.any():
-            places[missing] = len(self._edges) + 1
-        counts = np.bincount(places)
-        for place in counts.nonzero()[0]:
-            self._predictions[place].inc(int(counts[place]))
+        # NaN sorts last, behind infinity. To sort the values and look the few edges up is a third
+        # of the time of looking up every value.
+        ordered = np.sort(values)
+        below = 0
+        ends = [*ordered.searchsorted(self._edges_and_infinity, "right").tolist(), len(ordered)]
+        for tally, end in zip(self._predictions, ends, strict=True):
+            if end > below:
+                tally.inc(end - below)
+                below = end
 
     def violated(self, violations: Iterable[Violation]) -> None:
         """Count values that broke a rule, whatever the contract does about them."""

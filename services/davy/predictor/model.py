@@ -58,6 +58,15 @@ class Model:
     opened: Opened
     speed: Speed = field(default_factory=Speed)
     apart: str = "not tried"
+    _outputs: Mapping[str, TensorSpec] = field(init=False)
+    _has_text: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look up once what every execution asks for."""
+        contract = self.package.contract
+        object.__setattr__(self, "_outputs", {spec.name: spec for spec in contract.outputs})
+        has_text = any(spec.datatype == "BYTES" for spec in contract.inputs)
+        object.__setattr__(self, "_has_text", has_text)
 
     @property
     def session(self) -> Any:
@@ -99,10 +108,12 @@ class Model:
         PermanentError
             The model cannot execute this input, though the contract lets it through.
         """
-        ready = {
-            name: _to_text(array) if array.dtype == object else array
-            for name, array in feed.items()
-        }
+        ready = feed
+        if self._has_text:
+            ready = {
+                name: _to_text(array) if array.dtype == object else array
+                for name, array in feed.items()
+            }
         try:
             arrays = self.opened.session.run(list(outputs), ready)
         except Exception as error:
@@ -110,7 +121,7 @@ class Model:
                 "the model could not execute an input that its contract lets through",
                 where=f"model '{self.contract.name}' {self.contract.version}",
             ) from error
-        specs = {spec.name: spec for spec in self.contract.outputs}
+        specs = self._outputs
         return tuple(
             _output(specs[name], array) for name, array in zip(outputs, arrays, strict=True)
         )

@@ -5,7 +5,7 @@ Belongs here: policy, execution and their counting, in order. Not here: HTTP, gR
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from davy.core.errors import InvalidInputError
 from davy.packaging.contract import score_output
@@ -27,6 +27,14 @@ class DataPlane:
     metrics: PredictorMetrics
     batcher: Batcher | None = None
     outliers: OutlierFlags | None = None
+    _names: tuple[str, ...] = field(init=False)
+    _score: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look up once what every request asks for."""
+        outputs = self.model.contract.outputs
+        object.__setattr__(self, "_names", tuple(spec.name for spec in outputs))
+        object.__setattr__(self, "_score", score_output(outputs))
 
     @property
     def name(self) -> str:
@@ -103,8 +111,7 @@ class DataPlane:
         return Work(self.model, self.metrics, checked.feed, outputs, checked.rows)
 
     def _respond(self, request: InferRequest, work: Work, tensors: Outputs) -> InferResponse:
-        name = score_output(self.model.contract.outputs)
-        score = next((tensor for tensor in tensors if tensor.name == name), None)
+        score = next((tensor for tensor in tensors if tensor.name == self._score), None)
         if score is not None:
             self.metrics.scored(score)
         # After the model: what is shed or fails is not scored.
@@ -112,7 +119,7 @@ class DataPlane:
         return InferResponse(self.name, self.version, tensors, request.id, told)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:
-        known = tuple(spec.name for spec in self.model.contract.outputs)
+        known = self._names
         if not request.outputs:
             return known
         for asked in request.outputs:
