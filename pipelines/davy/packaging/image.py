@@ -3,8 +3,9 @@
 Belongs here: the build's context and command. Not here: what the image holds
 (``services/images/predictor/Containerfile``), building the Bento (`davy.packaging.bento`).
 
-``bentoml containerize`` makes an image of a Bento too, of Debian with compilers and all. This one
-is a third of that, runs on a read-only root as nobody, and is the same for the same Bento.
+``bentoml containerize`` makes an image of a Bento too, with compilers and git in it. This one runs
+on a read-only root as nobody; two builds by Buildah of one Bento, from the same packages of
+Debian, are the same bytes.
 """
 
 from __future__ import annotations
