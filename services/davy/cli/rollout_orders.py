@@ -164,7 +164,8 @@ def _override(
 ) -> None:
     clock = SystemClock()
     asked = order(kind, by=person(by), because=because, time=clock.now())
-    target = find(where, context, namespace)
+    here = no_engine.router.traefik_file is not None
+    target = find(where, context, namespace, here=here)
     folder = target.folder
     if folder is None:
         target.rollouts.order(target.name, asked)  # type: ignore[attr-defined]

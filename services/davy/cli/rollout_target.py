@@ -45,9 +45,11 @@ def folder_of(where: str) -> Path | None:
     return path if path.is_dir() or "/" in where else None
 
 
-def find(where: str, context: str | None, namespace: str | None) -> Target:
-    """Return the rollout that is meant."""
+def find(where: str, context: str | None, namespace: str | None, *, here: bool = False) -> Target:
+    """Return the rollout that is meant; `here` says that only a folder can be."""
     folder = None if context or namespace else folder_of(where)
+    if here:
+        folder = Path(where)
     if folder is not None:
         return Target(FolderRollouts(folder), ".", folder)
     return Target(on_cluster(context, namespace), where)
