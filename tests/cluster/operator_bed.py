@@ -51,8 +51,11 @@ class StandInPrometheus:
     ``weight`` is asked at each scrape: what KServe's stand-in serves by.
     """
 
-    def __init__(self, weight: Callable[[], int], *, errors: float = 0.0) -> None:
+    def __init__(
+        self, weight: Callable[[], int], *, errors: float = 0.0, canary: str = "v2"
+    ) -> None:
         self._weight = weight
+        self._version = canary
         self._errors = errors
         self._lock = threading.Lock()
         self._totals: dict[SeriesKey, float] = {}
@@ -87,13 +90,13 @@ class StandInPrometheus:
             canary = requests * weight / 100
             for version, outcome, count in (
                 ("v1", "ok", requests - canary),
-                ("v2", "ok", canary * (1 - self._errors)),
-                ("v2", "server_error", canary * self._errors),
+                (self._version, "ok", canary * (1 - self._errors)),
+                (self._version, "server_error", canary * self._errors),
             ):
                 key = SeriesKey(REQUESTS, version, f"{version}-0", outcome)
                 self._totals[key] = self._totals.get(key, 0.0) + count
                 self._samples.setdefault(key, []).append(Sample(now, float(int(self._totals[key]))))
-            for version in ("v1", "v2"):
+            for version in ("v1", self._version):
                 info = SeriesKey(MODEL_INFO, version, f"{version}-0")
                 self._samples.setdefault(info, []).append(Sample(now, 1.0))
 

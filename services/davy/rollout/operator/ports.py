@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from davy.core.errors import InvalidInputError
+from davy.core.files import parse_model
 from davy.rollout.ports import Journal, Metrics, Packages, Traffic, Workload
 from davy.rollout.spec import Candidate, RolloutSpec
 from davy.rollout.status import ModelRolloutStatus
@@ -39,6 +41,21 @@ class Resource:
     def where(self) -> str:
         """Return its place for messages."""
         return f"modelrollout {self.namespace}/{self.name}"
+
+    def checked_spec(self) -> RolloutSpec:
+        """Return the spec, checked.
+
+        Raises
+        ------
+        InvalidInputError
+            It does not fit, or names no InferenceService; names the field.
+        """
+        spec = parse_model(dict(self.spec), RolloutSpec, where=self.where)
+        if spec.inference_service_ref is None:
+            raise InvalidInputError(
+                "names no InferenceService", where=self.where, fix="Set inferenceServiceRef.name"
+            )
+        return spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,11 @@ from structlog.typing import FilteringBoundLogger
 from davy.core.clock import Clock
 from davy.core.errors import (
     ConfigurationError,
-    ConflictError,
     DavyError,
     InvalidInputError,
     NotFoundError,
     TemporaryError,
 )
-from davy.core.files import parse_model
 from davy.core.logging import get_logger
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import AnnotationOrders
@@ -44,7 +42,7 @@ from davy.rollout.kserve.moves import SERVICE_GONE
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note
 from davy.rollout.operator.ports import Delivery, Note, Places, Records, Resource, Rollouts
-from davy.rollout.operator.trouble import trouble, wait_seconds
+from davy.rollout.operator.trouble import RefusedRolloutError, trouble, wait_seconds
 from davy.rollout.record import Record
 from davy.rollout.replay import resume
 from davy.rollout.series import Arms
@@ -54,14 +52,6 @@ from davy.rollout.status import ENDED, Standing, status_of
 
 # A change of weight, or of arms, is looked at more often than the evidence.
 SETTLING_SECONDS = 1.0
-
-
-class RefusedRolloutError(ConflictError):
-    """The rollout may not act; ``reason`` is the condition's."""
-
-    def __init__(self, reason: str, what: str, *, where: str, fix: str) -> None:
-        super().__init__(what, where=where, fix=fix)
-        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -207,6 +197,10 @@ class Reconciler:
         if not ending or running.said is None:
             running.said = (decision.reason, decision.message)
         look = engine.state.looks
+        if decision.action != "hold":
+            self._log(resource).info(
+                decision.action, reason=decision.reason, message=decision.message, look=look
+            )
         self._tell(
             resource,
             look_note(running.attempt, look, decision.action, decision.reason, decision.message),
@@ -234,7 +228,7 @@ class Reconciler:
 
     def _start(self, resource: Resource) -> Running | None:
         """Return what goes on, or begins; None while an earlier canary goes."""
-        spec = parse_spec(resource)
+        spec = resource.checked_spec()
         self._claim(resource)
         attempt = self.records.attempt(resource)
         record = self._record(resource, attempt)
@@ -342,7 +336,7 @@ class Reconciler:
         if status.settled_attempt >= attempt or status.versions is None:
             return True
         arms = Arms(status.versions.stable, status.versions.canary)
-        spec = parse_spec(resource)
+        spec = resource.checked_spec()
         candidate = spec.candidate.model_copy(update={"version": arms.canary})
         return self._delivery(resource, attempt, candidate, spec.traffic).settle(
             arms, promoted=False
@@ -400,19 +394,3 @@ class Reconciler:
             rollout=name, generation=resource.generation
         )
         return bound
-
-
-def parse_spec(resource: Resource) -> RolloutSpec:
-    """Return the checked spec of a resource.
-
-    Raises
-    ------
-    InvalidInputError
-        It does not fit, or names no InferenceService; names the field.
-    """
-    spec = parse_model(dict(resource.spec), RolloutSpec, where=resource.where)
-    if spec.inference_service_ref is None:
-        raise InvalidInputError(
-            "names no InferenceService", where=resource.where, fix="Set inferenceServiceRef.name"
-        )
-    return spec

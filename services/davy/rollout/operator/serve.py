@@ -61,7 +61,7 @@ def serve(settings: OperatorSettings) -> None:
     registered = handlers(reconciler, metrics, resync_seconds=settings.resync_seconds)
     logging.getLogger("kopf").setLevel(logging.WARNING)
 
-    stop, led, ended = threading.Event(), threading.Event(), threading.Event()
+    stop, led, ended, lost = (threading.Event() for _ in range(4))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     server = health.serve(settings.host, settings.port, pulse=pulse, registry=registry)
@@ -70,6 +70,8 @@ def serve(settings: OperatorSettings) -> None:
 
     def elect() -> None:
         election.lead(stop, led.set, lambda: _beat(pulse, election))
+        if not stop.is_set():
+            lost.set()
         ended.set()
         led.set()
 
@@ -79,12 +81,11 @@ def serve(settings: OperatorSettings) -> None:
         pass
     if not ended.is_set():
         asyncio.run(_run(registered, settings, ended))
-    lost = ended.is_set() and not stop.is_set()
     stop.set()
     thread.join()
     server.shutdown()
     server.server_close()
-    if lost:
+    if lost.is_set():
         raise UnavailableError("the lease was lost", where=f"lease {settings.lease}")
     log.info("ended")
 
@@ -93,13 +94,17 @@ async def _run(
     registered: kopf.OperatorRegistry, settings: OperatorSettings, ended: threading.Event
 ) -> None:
     namespaces = [item.strip() for item in settings.watch_namespaces.split(",") if item.strip()]
-    await kopf.operator(
-        registry=registered,
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        stop_flag=ended,
-    )
+    try:
+        await kopf.operator(
+            registry=registered,
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=ended,
+        )
+    finally:
+        # kopf waits for the flag in a thread, without which the loop does not close.
+        ended.set()
 
 
 def _beat(pulse: Pulse, election: Election) -> None:

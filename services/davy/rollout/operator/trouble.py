@@ -30,6 +30,14 @@ _REASONS: tuple[tuple[type[DavyError], str], ...] = (
 )
 
 
+class RefusedRolloutError(ConflictError):
+    """The rollout may not act; ``reason`` is the condition's."""
+
+    def __init__(self, reason: str, what: str, *, where: str, fix: str) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.reason = reason
+
+
 def trouble(error: DavyError) -> Trouble:
     """Return what an error means for the rollout."""
     own = getattr(error, "reason", "")
