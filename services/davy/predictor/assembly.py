@@ -180,6 +180,7 @@ def _grpc(
         max_message_bytes=settings.max_body_bytes,
         ready=lambda: handler.ready,
         turns=turns,
+        tls=settings.grpc_tls,
     )
 
 

@@ -32,6 +32,7 @@ from davy.core.errors import (
 )
 from davy.core.logging import get_logger
 from davy.predictor.catalogue import Models, Served
+from davy.predictor.grpc_tls import TlsFiles
 from davy.predictor.inference import execute, failure, in_time, with_id
 from davy.predictor.payload import Exchange
 from davy.predictor.routes import Kind, Route, document
@@ -105,6 +106,8 @@ class GrpcServer:
         Tells whether new requests are welcome.
     turns : Turns, optional
         Tells how long calls waited for the event loop; shared with what else answers in it.
+    tls : TlsFiles, optional
+        The port's certificate; plain text without.
     """
 
     def __init__(
@@ -116,11 +119,13 @@ class GrpcServer:
         max_message_bytes: int,
         ready: Callable[[], bool],
         turns: Turns | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._models = models
         self._clock = clock
         self._turns = turns or Turns(clock)
         self._address = address
+        self._tls = tls
         self._ready = ready
         self._server_version = package_version("davylamp")
         self._log = get_logger("predictor.grpc")
@@ -143,9 +148,15 @@ class GrpcServer:
         ------
         ConflictError
             The address cannot be listened on.
+        ConfigurationError
+            The certificate cannot be used.
         """
+        credentials = None if self._tls is None else self._tls.credentials()
         try:
-            self._server.add_insecure_port(self._address)
+            if credentials is None:
+                self._server.add_insecure_port(self._address)
+            else:
+                self._server.add_secure_port(self._address, credentials)
         except RuntimeError as error:
             raise ConflictError(
                 f"cannot be listened on: {error}",
@@ -155,7 +166,7 @@ class GrpcServer:
         await self._server.start()
         await self._tell()
         self._models.on_change(lambda: self._later(self._tell()))
-        self._log.info("listening", address=self._address)
+        self._log.info("listening", address=self._address, tls=self._tls is not None)
 
     def drain(self) -> None:
         """Tell whoever watches this server's health to go elsewhere; go on answering."""

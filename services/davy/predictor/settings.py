@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from davy.core.settings import DavySettings
+from davy.predictor.grpc_tls import TlsFiles
 from davy.predictor.session import CPU_PROVIDER, Optimisation
 
 OutlierMode = Literal["auto", "off", "always"]
@@ -121,6 +122,15 @@ class PredictorSettings(DavySettings):
         description="Port of the Open Inference Protocol over gRPC, in the same process. Off "
         "when absent. KServe's usual one is 8081; its container port is named h2c.",
     )
+    grpc_tls_cert: Path | None = Field(
+        None,
+        description="PEM file of the gRPC port's certificate and its chain; plain text without. A "
+        "renewed one is used from the next connection on.",
+    )
+    grpc_tls_key: Path | None = Field(None, description="PEM file of its key, without a password.")
+    grpc_tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authority that clients' certificates must be signed by."
+    )
     grpc_host: str = Field(
         "0.0.0.0",  # noqa: S104 (a container's port is reached from outside of it)
         description="Address that gRPC listens on; IPv6 in brackets. The default is that of "
@@ -216,6 +226,21 @@ class PredictorSettings(DavySettings):
     def _one_worker_is_changed(self) -> PredictorSettings:
         if self.repository_api and self.workers > 1:
             raise ValueError("'repository_api' needs 'workers' to be 1")
+        return self
+
+    @property
+    def grpc_tls(self) -> TlsFiles | None:
+        """The gRPC port's certificate."""
+        if self.grpc_tls_cert is None or self.grpc_tls_key is None:
+            return None
+        return TlsFiles(self.grpc_tls_cert, self.grpc_tls_key, self.grpc_tls_client_ca)
+
+    @model_validator(mode="after")
+    def _certificate_is_whole(self) -> PredictorSettings:
+        if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
+            raise ValueError("'grpc_tls_cert' and 'grpc_tls_key' are needed together")
+        if self.grpc_tls_client_ca is not None and self.grpc_tls_cert is None:
+            raise ValueError("'grpc_tls_client_ca' needs 'grpc_tls_cert' and 'grpc_tls_key'")
         return self
 
     @model_validator(mode="after")

@@ -35,6 +35,8 @@ def check(settings: PredictorSettings) -> tuple[Package, ...]:
         check_providers(settings.providers, available_providers())
     if settings.grpc_port is not None:
         check_port(settings.grpc_host, settings.grpc_port)
+    if settings.grpc_tls is not None:
+        settings.grpc_tls.check()
     packages = tuple(
         read_package(path, public_key=settings.public_key)
         for path in all_packages(settings.folders)
