@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-rollout bench-serving lock image generate clean distclean
+.PHONY: help setup demo test lint format bench bench-rollout bench-serving bench-image lock image generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
@@ -39,6 +39,7 @@ bench-rollout: setup ## The gate beside others' judges on a day of looks; 15 min
 
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout
+	.venv/bin/python -m tests.benchmarks.bench_reload
 	@test -n "$(FEATURES)" || { echo "error: run 'make demo' first: the drift and outlier benchmarks need its features"; exit 66; }
 	.venv/bin/python -m tests.benchmarks.bench_drift $(FEATURES)
 	.venv/bin/python -m tests.benchmarks.bench_outlier $(FEATURES)
@@ -52,6 +53,10 @@ generate: setup ## Write the generated files: reference pages, schemas, gRPC mes
 	.venv/bin/python -m davy.protocol.stubs services/davy/protocol
 	.venv/bin/python -m davy.rollout.crd k8s/crds
 	.venv/bin/davy pipeline compile
+
+bench-image: setup ## From start to ready, and what an image weighs: IMAGE=NAME:VERSION, as root
+	@test -n "$(IMAGE)" || { echo "error: name an image: make bench-image IMAGE=NAME:VERSION"; exit 64; }
+	.venv/bin/python -m tests.benchmarks.bench_start "$(IMAGE)"
 
 lock: setup ## Resolve the locked sets again
 	@for extra in dev serve monitor operator; do \

@@ -288,7 +288,7 @@ def table(rows: Mapping[str, Sequence[Start]], sizes: Mapping[str, float]) -> st
         "",
         f"Image unpacked: {total:.0f} MB ({parts}). Median of {runs} starts (least–most), "
         f"{os.cpu_count()} cores at load {load:.1f}; memory is that of supervisor and worker "
-        "together. Written by `python -m tests.benchmarks.bench_start IMAGE`.",
+        "together. Written by `make bench-image`.",
     ]
     return "\n".join(lines)
 
