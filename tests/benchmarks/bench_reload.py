@@ -1,6 +1,7 @@
 """Requests that fail while a predictor's package is replaced under load: none.
 
-``python -m tests.benchmarks.bench_reload [REQUESTS] [RELOADS]``: one `bentoml serve` process, eight
+``python -m tests.benchmarks.bench_reload`` writes its line into services/davy/predictor/README.md;
+with arguments (``REQUESTS [RELOADS]``) it only prints. One `bentoml serve` process, eight
 connections that ask again as soon as they are answered, reloads spread over the run.
 """
 
@@ -20,9 +21,12 @@ from tests.fixtures.load_client import LoadClient, percentile
 from tests.fixtures.predictor_server import predictor_server
 from tests.fixtures.tiny_package import write_tiny_package
 
+from davy.core.files import write_atomic
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, encode_request
 
+README = Path(__file__).parents[2] / "services/davy/predictor/README.md"
+BEGIN, END = "<!-- reload:begin -->", "<!-- reload:end -->"
 CONNECTIONS = 8
 
 
@@ -53,7 +57,7 @@ async def measure(
     client.close()
 
 
-def main(requests: int = 100_000, turns: int = 20) -> int:
+def main(requests: int = 100_000, turns: int = 20, *, write: bool = False) -> int:
     """Print the figures; 1 when a request failed."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -67,13 +71,31 @@ def main(requests: int = 100_000, turns: int = 20) -> int:
     count = Counter(told.status for told in client.answers)
     failed = len(client.answers) - count[200]
     times = [told.seconds for told in client.answers]
-    sys.stdout.write(
-        f"{len(times)} requests over {turns} reloads in {seconds:.0f} s: {failed} failed; "
+    line = (
+        f"{len(times):,} requests over {turns} reloads in {seconds:.0f} s: {failed} failed; "
         f"p50 {percentile(times, 0.5) * 1e3:.1f} ms, p99 {percentile(times, 0.99) * 1e3:.1f} ms, "
-        f"slowest {max(times) * 1e3:.0f} ms\n"
+        f"slowest {max(times) * 1e3:.0f} ms.\n"
     )
+    sys.stdout.write(line)
+    if write:
+        write_atomic(README, replaced(README.read_text(), line).encode())
     return 1 if failed else 0
 
 
+def replaced(page: str, line: str) -> str:
+    """Return a page with the line between its markers.
+
+    Raises
+    ------
+    ValueError
+        The page lacks the markers.
+    """
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} … {END}")
+    return f"{head}{BEGIN}\n{line}{END}{tail}"
+
+
 if __name__ == "__main__":
-    sys.exit(main(*(int(argument) for argument in sys.argv[1:])))
+    sys.exit(main(*(int(argument) for argument in sys.argv[1:]), write=len(sys.argv) == 1))
