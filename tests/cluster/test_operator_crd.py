@@ -87,6 +87,16 @@ BAD = {
         lambda s: s["analysis"]["indicators"][0].update(name="mood"), "Unsupported value"),
     "an indicator twice": (
         lambda s: s["analysis"].update(indicators=[{"name": "errors"}] * 2), "Duplicate value"),
+    "shift in segments": (
+        lambda s: s["analysis"].update(
+            indicators=[{"name": "shift", "segments": {"label": "country", "values": ["DE"]}}]),
+        "it takes no segments"),
+    "a segment twice": (
+        lambda s: s["analysis"]["indicators"][0].update(
+            segments={"label": "country", "values": ["DE", "DE"]}), "Duplicate value"),
+    "a label that Prometheus cannot have": (
+        lambda s: s["analysis"]["indicators"][0].update(
+            segments={"label": "the country", "values": ["DE"]}), "should match"),
     "a veto twice": (lambda s: s["analysis"].update(vetoes=["drift"] * 2), "Duplicate value"),
     "an unknown veto": (lambda s: s["analysis"].update(vetoes=["mood"]), "Unsupported value"),
     "a deadline below the interval": (

@@ -132,6 +132,14 @@ SPEC_ADDITIONS: Mapping[str, Mapping[str, Any]] = {
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["name"],
     },
+    "spec.analysis.indicators[]": {
+        "x-kubernetes-validations": [
+            {
+                "rule": "self.name != 'shift' || !has(self.segments)",
+                "message": "shift is split by score bucket already: it takes no segments",
+            }
+        ],
+    },
     "spec.analysis.indicators[].name": {"description": "What counts as an event."},
     "spec.analysis.indicators[].ratio": {
         "description": "Tolerable ratio of the canary's rate to the stable arm's."
@@ -147,8 +155,10 @@ SPEC_ADDITIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "spec.analysis.indicators[].segments.label": {"description": "Name of the label."},
     "spec.analysis.indicators[].segments.values": {
-        "description": "Values of the label, each judged beside the whole."
+        "description": "Values of the label, each judged beside the whole.",
+        "x-kubernetes-list-type": "set",
     },
+    "spec.analysis.indicators[].segments.values[]": {"maxLength": 256},
     "spec.analysis.vetoes": {
         "description": "What forbids to go on.",
         "maxItems": 16,

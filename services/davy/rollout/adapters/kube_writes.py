@@ -32,6 +32,11 @@ class KubernetesWrites(KubernetesObjects):
         name = str(body["metadata"]["name"])
         return self._call("PUT", self._place(resource, namespace, name), body=body, query=_QUERY)
 
+    def deleted(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
+        """Delete an object, if it is still that one."""
+        body = {"preconditions": {"uid": uid}}
+        self._call("DELETE", self._place(resource, namespace, name), body=body)
+
     def apply_status(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]
     ) -> dict[str, Any]:

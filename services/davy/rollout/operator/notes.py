@@ -7,10 +7,12 @@ A look that holds is not told: the status has it, and a day of looks would bury 
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from davy.rollout.decide import Action
 from davy.rollout.operator.ports import Note
+from davy.rollout.pods import PodAction
 from davy.rollout.record import Record
 from davy.rollout.state import Phase
 
@@ -51,6 +53,26 @@ def end_note(attempt: int, *, promoted: bool, version: str) -> Note:
     kind: Literal["Normal", "Warning"] = "Normal" if promoted else "Warning"
     word = "Promoted" if promoted else "RolledBack"
     return note(kind, word, f"all traffic goes to {version}", key=f"{attempt}-end")
+
+
+def pod_note(attempt: int, action: PodAction, *, replaced: bool) -> Note:
+    """Return what is told of a pod that alone carries a fail, or that is the only one."""
+    if action.kind == "add":
+        message = (
+            f"what is seen may be the node of {action.pod}, the canary's only pod: "
+            "with a second one (minReplicas of the predictor) it can be told"
+        )
+        return note("Warning", "SecondPodWanted", message, key=f"{attempt}-second-pod")
+    message = f"pod {action.pod} alone carries the fail: it is replaced once, and left out"
+    if not replaced:
+        message = f"pod {action.pod} alone carries the fail, and could not be replaced: delete it"
+    return note("Warning", "PodReplaced" if replaced else "PodEffect", message,
+                key=f"{attempt}-pod-{_key(action.pod)}")  # fmt: skip
+
+
+def _key(text: str) -> str:
+    """Return what may stand in the name of an Event."""
+    return re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-.") or "x"
 
 
 def cause(record: Record) -> tuple[str, str] | None:

@@ -41,7 +41,7 @@ class ClusterPlaces:
         self._settings = settings
         self._clock = clock
         # One connection for each address, however many rollouts read from it.
-        self._prometheus: dict[tuple[str, str], PrometheusHttp] = {}
+        self._prometheus: dict[tuple[str, str, tuple[str, ...]], PrometheusHttp] = {}
 
     def delivery(
         self, resource: Resource, identity: str, candidate: Candidate, traffic: str
@@ -63,13 +63,14 @@ class ClusterPlaces:
         """Return the Prometheus that the resource names, else the operator's."""
         source = spec.analysis.prometheus
         url = source.url if _names_prometheus(resource.spec) else self._settings.prometheus_url
-        key = (url, source.selector)
+        key = (url, source.selector, spec.segment_labels())
         if key not in self._prometheus:
             self._prometheus[key] = PrometheusHttp(
                 url,
                 clock=self._clock,
                 selector=source.selector,
                 margin=self._settings.prometheus_margin_seconds,
+                segments=spec.segment_labels(),
             )
         return self._prometheus[key]
 

@@ -91,6 +91,14 @@ class Rollouts(Protocol):
         ...
 
 
+class Pods(Protocol):
+    """The pods behind an InferenceService."""
+
+    def replace(self, resource: Resource, pod: str) -> bool:
+        """Have another pod in the place of this one; False: it is none of the InferenceService."""
+        ...
+
+
 class Delivery(Traffic, Workload, Protocol):
     """Traffic and arms of one InferenceService."""
 

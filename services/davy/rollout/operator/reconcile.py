@@ -40,9 +40,10 @@ from davy.rollout.adapters.annotation_orders import AnnotationOrders
 from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
 from davy.rollout.kserve.moves import SERVICE_GONE
 from davy.rollout.operator.claims import rival
-from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note
-from davy.rollout.operator.ports import Delivery, Note, Places, Records, Resource, Rollouts
+from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
+from davy.rollout.operator.ports import Delivery, Note, Places, Pods, Records, Resource, Rollouts
 from davy.rollout.operator.trouble import RefusedRolloutError, trouble, wait_seconds
+from davy.rollout.pods import PodAction
 from davy.rollout.record import Record
 from davy.rollout.replay import resume
 from davy.rollout.series import Arms
@@ -73,7 +74,7 @@ class Reconciler:
 
     Parameters
     ----------
-    rollouts, records, places
+    rollouts, records, places, pods
         See `davy.rollout.operator.ports`.
     clock : Clock
         Where the time comes from.
@@ -84,6 +85,7 @@ class Reconciler:
     rollouts: Rollouts
     records: Records
     places: Places
+    pods: Pods
     clock: Clock
     metrics: RolloutMetrics
     _running: dict[str, Running] = field(default_factory=dict)
@@ -205,12 +207,19 @@ class Reconciler:
             resource,
             look_note(running.attempt, look, decision.action, decision.reason, decision.message),
         )
+        if decision.pod_action is not None:
+            self._on_pod(resource, running.attempt, decision.pod_action)
         return replace(
             self._standing(resource, running),
             verdicts=decision.verdicts,
             weight=engine.observed.weight if engine.observed is not None else None,
             looked=self.clock.now(),
         )
+
+    def _on_pod(self, resource: Resource, attempt: int, action: PodAction) -> None:
+        """Replace a pod, or tell that a second one is wanted: that is for people to give."""
+        replaced = action.kind == "replace" and self.pods.replace(resource, action.pod)
+        self._tell(resource, pod_note(attempt, action, replaced=replaced))
 
     def _tell(self, resource: Resource, told: Note | None) -> None:
         if told is not None:
@@ -268,6 +277,9 @@ class Reconciler:
             running.said = cause(record)
             # Told again in case it was not: what was told already stays as it is.
             self._tell(resource, last_note(attempt, record))
+            asked = record.looks[-1].decision.pod_action if record.looks else None
+            if asked is not None:
+                self._on_pod(resource, attempt, PodAction(asked.kind, asked.pod))
         return running
 
     def _claim(self, resource: Resource) -> None:

@@ -23,6 +23,7 @@ from davy.core.errors import ConfigurationError, UnavailableError
 from davy.core.logging import get_logger
 from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
 from davy.rollout.adapters.kube_lease import KubeLease
+from davy.rollout.adapters.kube_pods import KubePods
 from davy.rollout.adapters.kube_rollouts import KubeRollouts
 from davy.rollout.adapters.kube_writes import KubernetesWrites
 from davy.rollout.engine import RolloutMetrics
@@ -53,6 +54,7 @@ def serve(settings: OperatorSettings) -> None:
         KubeRollouts(objects, clock),
         ConfigMapRecords(objects, may_write=lambda: election.leading),
         ClusterPlaces(objects, settings, clock),
+        KubePods(objects),
         clock,
         RolloutMetrics(registry),
     )
