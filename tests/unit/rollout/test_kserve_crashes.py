@@ -68,7 +68,12 @@ def bed(mode: str, replicas: int | None) -> Bed:
 
 
 def router(
-    mode: str, objects: CrashingObjects, clock: TickingClock, *, rollout: str = "r1"
+    mode: str,
+    objects: CrashingObjects,
+    clock: TickingClock,
+    *,
+    rollout: str = "r1",
+    patience: float = 2.0,
 ) -> KServeService:
     more = {"drain": 0.6} if mode == "Standard" else {"lag": 0.8}
     kind = KServeStandard if mode == "Standard" else KServeKnative
@@ -79,7 +84,7 @@ def router(
         rollout=rollout,
         candidate=Candidate(version="v2", packageURI=V2),
         clock=clock,
-        patience=2.0,
+        patience=patience,
         **more,
     )
 
@@ -137,26 +142,31 @@ def run(
     return process.writes, service["spec"], observed.shares_in("models")
 
 
+ONE, TWO = {V1: 100}, {V2: 100}
+TENTH, HALF = {V1: 90, V2: 10}, {V1: 50, V2: 50}
 SCENARIOS = [
-    pytest.param((0, 10, 50, 100), True, id="promoted"),
-    pytest.param((0, 10, 50, 0), False, id="rolled back from 50"),
-    pytest.param((0, 100, 0), False, id="rolled back from 100"),
-    pytest.param((0,), False, id="given up before it began"),
+    pytest.param((0, 10, 50, 100), True, [ONE, TENTH, HALF, TWO], id="promoted"),
+    pytest.param((0, 10, 50, 0), False, [ONE, TENTH, HALF, ONE], id="rolled back from 50"),
+    pytest.param((0, 100, 0), False, [ONE, TWO, ONE], id="rolled back from 100"),
+    pytest.param((0, 50), False, [ONE, HALF, ONE], id="given up at 50"),
+    pytest.param((0,), False, [ONE], id="given up before it began"),
 ]
 
 
 @pytest.mark.parametrize("replicas", [None, 4])
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
-@pytest.mark.parametrize(("weights", "promoted"), SCENARIOS)
+@pytest.mark.parametrize(("weights", "promoted", "splits"), SCENARIOS)
 def test_a_crash_at_any_write_changes_nothing(
     mode: str,
     replicas: int | None,
     weights: tuple[int, ...],
     promoted: bool,
+    splits: list[dict[str, int]],
     record_property: Callable[[str, object], None],
 ) -> None:
     writes, spec, shares = run(mode, weights, promoted=promoted, replicas=replicas)
     assert spec["predictor"]["model"]["storageUri"] == (V2 if promoted else V1)
+    assert shares == splits
     assert spec["predictor"].get("minReplicas") == replicas
     for crash_at in range(writes):
         for after in (False, True):
@@ -183,9 +193,13 @@ def test_an_edit_just_before_any_write_is_never_written_over(mode: str) -> None:
     writes, *_ = run(mode, weights, promoted=True)
     for number in range(writes):
         objects, observed, clock = bed(mode, None)
+        edited: list[dict[str, Any] | None] = []
 
-        def edit(objects: MemoryObjects = objects) -> None:
+        def edit(
+            objects: MemoryObjects = objects, edited: list[dict[str, Any] | None] = edited
+        ) -> None:
             objects.merge_patch(SERVICES, "models", "demo", {"spec": {"predictor": {"timeout": 5}}})
+            edited.append(objects.get(SERVICES, "models", "demo"))
 
         process = CrashingObjects(objects, number, interfere=edit)
         traffic = router(mode, process, clock)
@@ -194,8 +208,27 @@ def test_an_edit_just_before_any_write_is_never_written_over(mode: str) -> None:
             rollout.drive(traffic, clock)
         service = objects.get(SERVICES, "models", "demo")
         assert service is not None
-        assert service["spec"]["predictor"]["timeout"] == 5
+        assert edited[0] is not None
+        assert service["spec"] == edited[0]["spec"]
         assert observed.losses == []
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_a_rollout_given_up_at_once_gives_the_candidate_no_request(mode: str, wait: float) -> None:
+    """The status says nothing of the candidate yet, or says that it is not ready."""
+    objects, observed, clock = bed(mode, None)
+    first = router(mode, CrashingObjects(objects), clock, patience=0.0)
+    first.set_weight(ARMS, 0)
+    clock.sleep(wait)
+    again = router(mode, CrashingObjects(objects), clock)
+    Rollout((), promoted=False).drive(again, clock)
+    clock.sleep(3)
+    service = objects.get(SERVICES, "models", "demo")
+    assert service is not None
+    assert service["spec"]["predictor"]["model"]["storageUri"] == V1
+    assert observed.shares_in("models") == [ONE]
+    assert observed.losses == []
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
