@@ -10,6 +10,8 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from tests.benchmarks.rollout.streams import (
     RATE,
     SLOW,
     TRAFFICS,
+    Defect,
+    Traffic,
 )
 
 from davy.core.files import write_atomic
@@ -293,6 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aa-runs", type=int, default=1000, help="rollouts a row, limits of it")
     parser.add_argument("--runs", type=int, default=200, help="rollouts a row, defective canary")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--check", action="store_true", help="print only")
     given = parser.parse_args(arguments)
     began = time.process_time()
@@ -301,42 +306,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     cases = [(f"as good, {traffic.name}", traffic, HEALTHY) for traffic in TRAFFICS]
     cases.append((f"{MARGIN.name}, {TRAFFICS[0].name}", TRAFFICS[0], MARGIN))
+    worst = (*DEFECTS, JUST)
+    jobs = [
+        Job((2017, 1, row, column), name, traffic, defect, weight, given.aa_runs, watch_on=True)
+        for row, (name, traffic, defect) in enumerate(cases)
+        for column, weight in enumerate(WEIGHTS)
+    ]
+    jobs += [
+        Job(
+            (2017, 2, row, column),
+            defect.name,
+            TRAFFICS[0],
+            defect,
+            weight,
+            given.aa_runs if defect is JUST else given.runs,
+            watch_on=False,
+        )
+        for row, defect in enumerate(worst)
+        for column, weight in enumerate(WEIGHTS)
+    ]
     healthy: list[tuple[str, Day]] = []
-    for row, (name, traffic, defect) in enumerate(cases):
-        for column, weight in enumerate(WEIGHTS):
-            rng = np.random.default_rng([2017, 1, row, column])
-            day = run(traffic, defect, weight, given.aa_runs, rng, watch_on=True)
-            healthy.append((name, day))
-            ever = day.fails_ever < NEVER
-            faults += [f"{name} at {weight:.0%}: {share(ever)}"] if broken(ever) else []
-            _say(f"{name}, {weight:.0%}: any fail {share(ever)}")
-    equal = _adjusted(day for name, day in healthy if name == cases[0][0])
-    at_margin = _adjusted(day for _, day in healthy if day.defect is MARGIN)
-
     worse: list[Day] = []
-    for row, defect in enumerate((*DEFECTS, JUST)):
-        runs = given.aa_runs if defect is JUST else given.runs
-        for column, weight in enumerate(WEIGHTS):
-            rng = np.random.default_rng([2017, 2, row, column])
-            day = run(TRAFFICS[0], defect, weight, runs, rng)
-            if broken(day.promoted) and not defect.late:
-                faults.append(f"{defect.name} at {weight:.0%}: promoted {share(day.promoted)}")
-            worse.append(day)
-            _say(f"{defect.name}, {weight:.0%}: back {day.rolled_back.mean():.1%}")
+    spent = 0.0
+    with ProcessPoolExecutor(given.jobs) as pool:
+        for job, (day, took) in zip(jobs, pool.map(_run, jobs), strict=True):
+            spent += took
+            ever, weight = day.fails_ever < NEVER, f"{job.weight:.0%}"
+            if job.watch_on:
+                healthy.append((job.name, day))
+                faults += [f"{job.name} at {weight}: {share(ever)}"] if broken(ever) else []
+                _say(f"{job.name}, {weight}: any fail {share(ever)}")
+            else:
+                worse.append(day)
+                if broken(day.promoted) and not job.defect.late:
+                    faults.append(f"{job.name} at {weight}: promoted {share(day.promoted)}")
+                _say(f"{job.name}, {weight}: back {day.rolled_back.mean():.1%}")
+    equal = _adjusted(day for name, day in healthy if name == cases[0][0])
+    at_margin = _adjusted(day for _, day in healthy if day.defect == MARGIN)
 
     ten = [day for name, day in healthy if name == cases[0][0] and day.weight == 0.10]
-    ten += [day for _, day in healthy if day.defect is MARGIN and day.weight == 0.10]
+    ten += [day for _, day in healthy if day.defect == MARGIN and day.weight == 0.10]
     ten += [day for day in worse if day.weight == 0.10]
     margins: list[bool] = []
     equals: list[bool] = []
     just = ", ".join(
-        f"{share(day.promoted)} at {day.weight:.0%}" for day in worse if day.defect is JUST
+        f"{share(day.promoted)} at {day.weight:.0%}" for day in worse if day.defect == JUST
     )
     tables = {
         "healthy": healthy_rows(healthy, equal),
         "margin": defect_rows(worse, at_margin, "repeated test", margins, strict=False),
         "equal": defect_rows(
-            [day for day in worse if day.defect is not JUST],
+            [day for day in worse if day.defect != JUST],
             equal,
             "repeated test with the margin",
             equals,
@@ -359,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         equals=f"{sum(equals)} of {len(equals)}",
         seconds=seconds,
         dearest=1000 * dearest,
-        minutes=(time.process_time() - began) / 60,
+        minutes=(spent + time.process_time() - began) / 60,
         **blocks,
     )
     text = f"{BEGIN}\n{text.strip()}\n{END}"
@@ -371,6 +391,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if faults:
         sys.stderr.write(f"promise broken: {'; '.join(faults)}\n")
     return 1 if faults else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row at one weight."""
+
+    seed: tuple[int, ...]
+    name: str
+    traffic: Traffic
+    defect: Defect
+    weight: float
+    runs: int
+    watch_on: bool
+
+
+def _run(job: Job) -> tuple[Day, float]:
+    """Return the day, and the CPU seconds that it took."""
+    began, rng = time.process_time(), np.random.default_rng(job.seed)
+    day = run(job.traffic, job.defect, job.weight, job.runs, rng, watch_on=job.watch_on)
+    return day, time.process_time() - began
 
 
 def _adjusted(days: Iterable[Day]) -> Tuned:

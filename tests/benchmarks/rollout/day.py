@@ -98,7 +98,7 @@ def run(
     Parameters
     ----------
     watch_on : bool
-        Look for fails the whole day, also after a rollout has passed.
+        Look for fails the whole day, also after a rollout has passed; then not for strict ones.
     """
     wanted = criteria(defect)
     failing = {name: FailBatch(item, runs) for name, item in wanted.items()}
@@ -107,7 +107,8 @@ def run(
     passed, ever, strict = (np.full(runs, NEVER) for _ in range(3))
     at = {name: np.zeros(runs, dtype=np.int64) for name in ("passed", "failed", "strict")}
     so_far = np.zeros(runs, dtype=np.int64)
-    fail_rows = pass_rows = strict_rows = np.arange(runs)
+    fail_rows = pass_rows = np.arange(runs)
+    strict_rows = np.arange(0 if watch_on else runs)
     minutes = np.zeros((6, MINUTES, runs), dtype=np.int32)
     for number, look in enumerate(looks(traffic, defect, weight, runs, rng)):
         minute = number // LOOKS_A_MINUTE

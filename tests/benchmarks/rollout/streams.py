@@ -5,7 +5,7 @@ Belongs here: drawing counts. Not here: judging them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,17 +20,29 @@ ERRORS, SLOW, OUTLIERS = 0.002, 0.005, 0.01
 # One request in this many belongs to the segment that a defect may be confined to.
 SEGMENTS = 10
 
-Rate = Callable[[float], float]  # of the hour
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate that goes from one value to another within some hours of the start, and stays."""
+
+    first: float
+    last: float | None = None
+    hours: float = 1.0
+
+    def at(self, hour: float) -> float:
+        """Return the rate at an hour."""
+        last = self.first if self.last is None else self.last
+        return self.first + min(hour / self.hours, 1.0) * (last - self.first)
 
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """What the canary does; each rate of the hour since the start."""
+    """What the canary does."""
 
     name: str
-    errors: Rate = lambda _: ERRORS
-    slow: Rate = lambda _: SLOW
-    outliers: Rate = lambda _: OUTLIERS
+    errors: Rate = Rate(ERRORS)
+    slow: Rate = Rate(SLOW)
+    outliers: Rate = Rate(OUTLIERS)
     segment_errors: float = ERRORS
     tolerable: bool = False
     needs: str = ""  # an indicator beside errors and slow
@@ -48,23 +60,21 @@ def slower(factor: float, *, objective: float = 2.5758, spread: float = 0.5) -> 
 HEALTHY = Defect("none", tolerable=True)
 MARGIN = Defect(
     "as bad as tolerable: errors ×1.5, slow ×1.5",
-    errors=lambda _: 1.5 * ERRORS,
-    slow=lambda _: 1.5 * SLOW,
+    errors=Rate(1.5 * ERRORS),
+    slow=Rate(1.5 * SLOW),
     tolerable=True,
 )
 DEFECTS = (
-    Defect("errors ×2", errors=lambda _: 2 * ERRORS),
-    Defect("errors ×5", errors=lambda _: 5 * ERRORS),
-    Defect("errors +0.5 point", errors=lambda _: ERRORS + 0.005),
-    Defect("all answers 20 % slower", slow=lambda _: slower(1.2)),
-    Defect("1 % of answers hang", slow=lambda _: SLOW + 0.01),
-    Defect(
-        "slow leak: 0.5 % to 5 % in 12 h", slow=lambda h: SLOW + min(h / 12, 1) * 0.045, late=True
-    ),
+    Defect("errors ×2", errors=Rate(2 * ERRORS)),
+    Defect("errors ×5", errors=Rate(5 * ERRORS)),
+    Defect("errors +0.5 point", errors=Rate(ERRORS + 0.005)),
+    Defect("all answers 20 % slower", slow=Rate(slower(1.2))),
+    Defect("1 % of answers hang", slow=Rate(SLOW + 0.01)),
+    Defect("slow leak: 0.5 % to 5 % in 12 h", slow=Rate(SLOW, 0.05, 12), late=True),
     Defect("errors ×10 in one segment of ten", segment_errors=10 * ERRORS, needs="segments"),
-    Defect("broken features: 10 % outliers", outliers=lambda _: 0.1, needs="outliers"),
+    Defect("broken features: 10 % outliers", outliers=Rate(0.1), needs="outliers"),
 )
-JUST = Defect("just intolerable: errors ×1.51", errors=lambda _: 1.51 * ERRORS)
+JUST = Defect("just intolerable: errors ×1.51", errors=Rate(1.51 * ERRORS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +142,15 @@ def _look(
 
     nothing = np.zeros_like(n_c)
     segment = (nothing, nothing, nothing, nothing)
-    errors = (draw(n_s, ERRORS), draw(n_c, defect.errors(hour)))
+    errors = (draw(n_s, ERRORS), draw(n_c, defect.errors.at(hour)))
     if defect.needs == "segments":
         in_s, in_c = rng.binomial(n_s, 1 / SEGMENTS), rng.binomial(n_c, 1 / SEGMENTS)
         segment = (in_s, draw(in_s, ERRORS), in_c, draw(in_c, defect.segment_errors))
         rest = (draw(n_s - in_s, ERRORS), draw(n_c - in_c, ERRORS))
         errors = (segment[1] + rest[0], segment[3] + rest[1])
-    slow = (draw(n_s, SLOW), draw(n_c, defect.slow(hour)))
+    slow = (draw(n_s, SLOW), draw(n_c, defect.slow.at(hour)))
     outliers = (nothing, nothing)
     if defect.needs == "outliers":
         # What is unusual does not depend on whether the service is well.
-        outliers = (rng.binomial(n_s, OUTLIERS), rng.binomial(n_c, defect.outliers(hour)))
+        outliers = (rng.binomial(n_s, OUTLIERS), rng.binomial(n_c, defect.outliers.at(hour)))
     return Look(n_s, n_c, errors, slow, outliers, segment)
