@@ -55,8 +55,13 @@ class ChunksInMemory:
             raise TemporaryError("was changed since")
         return self._write(chunk.number, data)
 
-    def _write(self, number: int, data: bytes) -> Chunk:
-        self.kept[number] = Chunk(number, data, str(next(self.versions)))
+    def seal(self, chunk: Chunk) -> None:
+        if self.kept[chunk.number].version != chunk.version:
+            raise TemporaryError("was changed since")
+        self._write(chunk.number, chunk.data, sealed=True)
+
+    def _write(self, number: int, data: bytes, *, sealed: bool = False) -> Chunk:
+        self.kept[number] = Chunk(number, data, str(next(self.versions)), sealed)
         if self.lost_answer:
             self.lost_answer = False
             raise TemporaryError("no answer: written or not?")
@@ -128,6 +133,37 @@ def test_of_two_that_begin_a_chunk_the_second_is_refused() -> None:
     one.append(line)
     with pytest.raises(TemporaryError):
         other.append(line)
+
+
+def test_one_that_read_a_chunk_before_it_was_full_cannot_write_into_it() -> None:
+    chunks = ChunksInMemory()
+    one = ChunkedJournal(chunks, where="here", chunk_bytes=10)
+    one.begin(HEADER)
+    slow = ChunkedJournal(chunks, where="here", chunk_bytes=10**6)
+    slow.read()
+    first, second = lines(2)
+    one.append(first)
+    with pytest.raises(TemporaryError):
+        slow.append(first)
+    record = slow.read()
+    assert record is not None
+    assert len(record.looks) == 1
+    slow.append(second)
+
+
+def test_a_kill_between_sealing_and_the_next_chunk_loses_nothing() -> None:
+    chunks = ChunksInMemory()
+    journal = ChunkedJournal(chunks, where="here", chunk_bytes=10)
+    journal.begin(HEADER)
+    chunks.seal(chunks.kept[0])  # and then no more
+    after = ChunkedJournal(chunks, where="here", chunk_bytes=10**6)
+    after.read()
+    (line,) = lines(1)
+    after.append(line)
+    assert sorted(chunks.kept) == [0, 1]
+    record = ChunkedJournal(chunks, where="here").read()
+    assert record is not None
+    assert len(record.looks) == 1
 
 
 def test_a_write_whose_answer_was_lost_is_not_repeated() -> None:

@@ -282,7 +282,7 @@ def test_deleted_with_a_record_that_cannot_be_read_it_still_takes_the_canary_awa
     bed = OperatorBed()
     bed.apply()
     drive(bed, ticks=4)
-    bed.records["uid-0"][1][0] = (b"not a record\n", 99)
+    bed.records["uid-0"][1][0] = (b"not a record\n", 99, False)
     bed.delete()
     drive(bed)
     assert bed.service is not None

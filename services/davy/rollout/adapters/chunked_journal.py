@@ -5,8 +5,9 @@ Belongs here: which chunk a line goes to, joining them. Not here: where chunks a
 
 An object of the API server has a limit of about 1 MiB and is written whole, so a record is split;
 small chunks keep each look's write small. A chunk is written only if it is still as this journal
-read or wrote it. So of two that write, one is refused, and what is in the record has been decided
-once.
+read or wrote it, and a full one is sealed before the next is begun: nothing is appended to it any
+more, so that whoever has read it before cannot write into the past. So of two that write, one is
+refused, and what is in the record has been decided once.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ CHUNK_BYTES = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Number `number` of a record; ``version`` says which writing of it this is."""
+    """Number `number` of a record; ``version`` says which writing of it this is.
+
+    To one that is ``sealed`` nothing is appended.
+    """
 
     number: int
     data: bytes
     version: str
+    sealed: bool = False
 
 
 class Chunks(Protocol):
@@ -56,6 +61,10 @@ class Chunks(Protocol):
         TemporaryError
             It is not that version any more, or cannot be written now.
         """
+        ...
+
+    def seal(self, chunk: Chunk) -> None:
+        """Write it once more, as sealed; raises as `replace`."""
         ...
 
 
@@ -120,10 +129,12 @@ class ChunkedJournal:
         last, data = self._last, to_line(line)
         # Whether a failed write was done is not known: nothing more is written before a `read`.
         self._last = None
-        if len(last.data) + len(data) > self._chunk_bytes:
-            self._last = self._chunks.create(last.number + 1, data)
-        else:
+        if not last.sealed and len(last.data) + len(data) <= self._chunk_bytes:
             self._last = self._chunks.replace(last, last.data + data)
+            return
+        if not last.sealed:
+            self._chunks.seal(last)
+        self._last = self._chunks.create(last.number + 1, data)
 
     def _leading(self) -> None:
         if not self._may_write():

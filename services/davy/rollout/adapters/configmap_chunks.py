@@ -3,13 +3,16 @@
 Belongs here: names, labels and owners of the ConfigMaps. Not here: which line goes to which chunk
 (`davy.rollout.adapters.chunked_journal`).
 
-They belong to their ModelRollout and go with it. The text is the record's own, so that the key
-``record.jsonl`` of the ConfigMaps with the label ``davylamp.dev/rollout``, in the order of their
-names, is a record that ``davy rollout replay`` takes.
+They belong to their ModelRollout and go with it. The last one holds the lines as they are under
+``record.jsonl``; those before it are full, and packed under ``record.jsonl.gz``: lines of one
+record resemble each other. ``davy operator record`` joins them.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +25,7 @@ from davy.rollout.spec import API_VERSION, KIND
 
 CONFIG_MAPS = Kind("", "v1", "configmaps")
 KEY = "record.jsonl"
+PACKED_KEY = "record.jsonl.gz"
 NAME_LABEL = "davylamp.dev/rollout"
 UID_LABEL = "davylamp.dev/rollout-uid"
 ATTEMPT_LABEL = "davylamp.dev/attempt"
@@ -53,6 +57,15 @@ class ConfigMapChunks:
         body = self._body(chunk.number, data)
         body["metadata"]["resourceVersion"] = chunk.version
         return _chunk(self._objects.replaced(CONFIG_MAPS, self._resource.namespace, body))
+
+    def seal(self, chunk: Chunk) -> None:
+        """Pack one; `StaleError` when it is not that version any more."""
+        body = self._body(chunk.number, chunk.data)
+        body["metadata"]["resourceVersion"] = chunk.version
+        del body["data"]
+        packed = gzip.compress(chunk.data, mtime=0)
+        body["binaryData"] = {PACKED_KEY: base64.b64encode(packed).decode()}
+        self._objects.replaced(CONFIG_MAPS, self._resource.namespace, body)
 
     def _body(self, number: int, data: bytes) -> dict[str, Any]:
         resource = self._resource
@@ -124,9 +137,13 @@ def _chunk(found: Mapping[str, Any]) -> Chunk:
     metadata = found["metadata"]
     try:
         number = int(metadata["labels"][CHUNK_LABEL])
-        data = found["data"][KEY].encode()
-    except (KeyError, TypeError, ValueError):
+        packed = (found.get("binaryData") or {}).get(PACKED_KEY)
+        if packed is None:
+            data = found["data"][KEY].encode()
+        else:
+            data = gzip.decompress(base64.b64decode(packed))
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zlib.error):
         raise InvalidInputError(
             "is no part of a decision record", where=f"configmap {metadata.get('name')}"
         ) from None
-    return Chunk(number, data, str(metadata["resourceVersion"]))
+    return Chunk(number, data, str(metadata["resourceVersion"]), sealed=packed is not None)
