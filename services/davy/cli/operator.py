@@ -1,14 +1,19 @@
-"""``davy operator``: carry ModelRollouts out on a cluster.
+"""``davy operator``: carry ModelRollouts out on a cluster, and get their records.
 
-Belongs here: options. Not here: the operator.
+Belongs here: options, what is printed. Not here: the operator.
 """
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
-from davy.core.errors import MissingDependencyError
+from davy.core.errors import MissingDependencyError, NotFoundError
+from davy.rollout.adapters.kubeconfig import connect
 from davy.rollout.operator.settings import OperatorSettings
+from davy.rollout.record import to_line
 
 app = typer.Typer(help="Carry ModelRollouts out on a cluster.", no_args_is_help=True)
 
@@ -29,3 +34,37 @@ def serve() -> None:
             fix="Install the extra: pip install 'davylamp[operator]'",
         ) from None
     run(OperatorSettings.load())
+
+
+@app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="Name of the ModelRollout")],
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Its namespace; the context's if absent")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig")] = None,
+    attempt: Annotated[int, typer.Option(help="Number of the attempt; 0 is the last")] = 0,
+) -> None:
+    """Write the decision record of a rollout on a cluster, for `davy rollout replay` and `explain`.
+
+    As: davy operator record NAME > record.jsonl
+    """
+    objects, chosen = connect(context, namespace)
+    from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
+    from davy.rollout.adapters.kube_rollouts import ROLLOUTS, read_resource
+
+    found = objects.get(ROLLOUTS, chosen, name)
+    where = f"modelrollout {chosen}/{name}"
+    if found is None:
+        raise NotFoundError("no such rollout", where=where, fix="davy rollout status lists them")
+    resource = read_resource(found)
+    records = ConfigMapRecords(objects, may_write=lambda: False)
+    number = attempt or records.attempt(resource)
+    kept = records.journal(resource, number).read() if number else None
+    if kept is None:
+        raise NotFoundError(
+            f"has no record of attempt {number}" if number else "has no record yet", where=where
+        )
+    sys.stdout.write(to_line(kept.header).decode())
+    for line in kept.looks:
+        sys.stdout.write(to_line(line).decode())

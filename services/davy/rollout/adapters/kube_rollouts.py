@@ -22,6 +22,8 @@ from davy.rollout.status import ModelRolloutStatus, read_status
 
 ROLLOUTS = Kind(GROUP, VERSION, PLURAL)
 EVENTS = Kind("", "v1", "events")
+# Others write its annotations.
+TRIES = 5
 
 
 class KubeRollouts:
@@ -54,19 +56,31 @@ class KubeRollouts:
         Raises
         ------
         TemporaryError
-            It could not be written, or there is another resource of that name.
+            It could not be written, or changed again and again meanwhile.
         """
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            # With the uid: a resource that was made anew is not given this one's status.
-            "metadata": {"name": resource.name, "uid": resource.uid},
-            "status": status.document(),
-        }
-        try:
-            self._objects.apply_status(ROLLOUTS, resource.namespace, resource.name, body)
-        except NotFoundError:
-            return
+        for left in reversed(range(TRIES)):
+            found = self._objects.get(ROLLOUTS, resource.namespace, resource.name)
+            if found is None or found["metadata"]["uid"] != resource.uid:
+                return
+            body = {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                # Not the uid alone: an API server does not look at it when a status is applied.
+                "metadata": {
+                    "name": resource.name,
+                    "resourceVersion": found["metadata"]["resourceVersion"],
+                },
+                "status": status.document(),
+            }
+            try:
+                self._objects.apply_status(ROLLOUTS, resource.namespace, resource.name, body)
+            except NotFoundError:
+                return
+            except StaleError:
+                if not left:
+                    raise
+            else:
+                return
 
     def tell(self, resource: Resource, note: Note) -> None:
         """Make an Event, whose name is made of its key: the same one is made once."""
