@@ -19,6 +19,7 @@ from tests.fixtures.programs import running, traefik
 from typer.testing import CliRunner
 
 from davy.cli.rollout import app
+from davy.cli.rollout_override import Places, remember
 from davy.core.clock import SystemClock
 from davy.core.errors import (
     ConfigurationError,
@@ -33,6 +34,7 @@ from davy.rollout.adapters.traefik_file import (
     dynamic_configuration,
     read_route,
 )
+from davy.rollout.back import begin
 from davy.rollout.record import read_record
 from davy.rollout.replay import replay
 from davy.rollout.series import Arms
@@ -246,6 +248,27 @@ def test_a_person_goes_back_whether_the_bad_version_is_up_or_down(
     assert kept is not None
     assert kept[0].name == "next-basket"
     assert kept[1] == {bad.version: 0, good.version: 100}
+
+
+def test_the_folder_of_a_rollout_that_ended_knows_its_router(place: Place) -> None:
+    canary, stable = place.canary, place.stable
+    folder = place.file.parents[1] / "state"
+    arms = Arms(stable=stable.version, canary=canary.version)
+    with FolderJournal(folder) as journal:
+        begin(journal, name="next-basket", arms=arms, clock=SystemClock(), objective=0.1)
+    serve_only(place, canary)
+    remember(folder, Places(traefik_file=place.file, traefik_api=place.api, packages={}))
+    result = CliRunner().invoke(app, ["rollback", str(folder), "--because", "x", "--server",
+                                      f"{stable.version}={stable.url}"])  # fmt: skip
+    assert result.exit_code == 0, result.exception
+    assert f"all traffic goes to {stable.version}" in result.stdout
+    line = read_record(folder / "record.jsonl").looks[0]
+    assert (line.decision.action, line.decision.message) == ("rollback", "x")
+    # It served before: nobody has to find its package and key at night, and the record says so.
+    assert [veto.message for veto in line.vetoes] == ["not verified: it served before this rollout"]
+    other = CliRunner().invoke(app, ["promote", str(folder), "--because", "x"]).exception
+    assert isinstance(other, ConfigurationError)
+    assert "cannot be verified" in str(other)
 
 
 def test_a_version_that_is_not_ready_or_not_verified_gets_nothing(place: Place) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from davy.cli import rollout_orders, rollout_plan, rollout_watch
 from davy.cli.rollout_override import Places, pairs, remember, servers_of
+from davy.cli.rollout_target import Context, Namespace, WhichRecord, record_of
 from davy.cli.rollout_view import LookLines
 from davy.core.clock import SystemClock
 from davy.core.errors import (
@@ -23,7 +24,7 @@ from davy.core.errors import (
     DeadlineError,
     IntegrityError,
 )
-from davy.rollout.adapters.folder_journal import RECORD, FolderJournal
+from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
@@ -31,7 +32,6 @@ from davy.rollout.adapters.traefik_file import Route, TraefikFile
 from davy.rollout.engine import Engine
 from davy.rollout.explain import explain as explain_record
 from davy.rollout.picture import record_picture, write_picture
-from davy.rollout.record import read_record
 from davy.rollout.replay import replay as replay_record
 from davy.rollout.spec import read_rollout
 from davy.rollout.state import Phase
@@ -132,15 +132,14 @@ def run(
 
 
 @app.command()
-def replay(
-    record: Annotated[Path, typer.Argument(help="Decision record (record.jsonl), or its folder")],
-) -> None:
+def replay(record: WhichRecord, context: Context = None, namespace: Namespace = None) -> None:
     """Recompute every decision from the record alone; exit code 77 at the first that differs."""
-    outcome = replay_record(read_record(_record_file(record)))
+    found, where = record_of(record, context, namespace)
+    outcome = replay_record(found)
     if outcome.difference is not None:
         raise IntegrityError(
             str(outcome.difference),
-            where=str(record),
+            where=where,
             fix="The record was changed, or was decided by another version of Davy",
         )
     print(f"{outcome.agreed} looks recomputed, all the same; ended as {outcome.state.phase}")
@@ -148,17 +147,19 @@ def replay(
 
 @app.command()
 def explain(
-    record: Annotated[Path, typer.Argument(help="Decision record (record.jsonl), or its folder")],
+    record: WhichRecord,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the bounds over time here: FILE.svg or FILE.html")
     ] = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Say in sentences and a picture what was decided, and why.
 
     The record is replayed first. One whose decisions do not follow from it is told all the same,
     with a warning, and the exit code is 77.
     """
-    found = read_record(_record_file(record))
+    found, _ = record_of(record, context, namespace)
     outcome = replay_record(found)
     text = explain_record(found, outcome)
     print(text, end="")
@@ -168,10 +169,6 @@ def explain(
         print(f"picture: {picture}")
     if outcome.difference is not None:
         raise typer.Exit(IntegrityError.exit_code)
-
-
-def _record_file(path: Path) -> Path:
-    return path / RECORD if path.is_dir() else path
 
 
 def _serve_metrics(port: int, registry: CollectorRegistry) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from davy.cli.rollout_override import NoEngine, Router, direct, remembered
-from davy.cli.rollout_target import Because, By, Context, Namespace, Where, find, person
+from davy.cli.rollout_target import Because, By, Context, Namespace, Where, find, on_cluster, person
 from davy.core.clock import SystemClock
 from davy.core.errors import ConflictError, DeadlineError
 from davy.rollout.adapters.folder_journal import RECORD, FolderJournal
@@ -145,7 +145,7 @@ def _ask(
             fix=f"There is nothing to {kind}",
         )
     if target.folder is None:
-        target.rollouts.order(target.name, asked)  # type: ignore[attr-defined]
+        on_cluster(context, namespace).order(where, asked)
     else:
         FolderOrders(target.folder).add(asked)
     done = f"{kind} was asked for, and is done at the next look"
@@ -168,7 +168,7 @@ def _override(
     target = find(where, context, namespace, here=here)
     folder = target.folder
     if folder is None:
-        target.rollouts.order(target.name, asked)  # type: ignore[attr-defined]
+        on_cluster(context, namespace).order(where, asked)
         print(f"{kind} was asked for, and is done at the next look of the operator")
         return
     if not _running(folder):

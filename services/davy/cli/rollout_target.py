@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,19 @@ from davy.core.errors import ConfigurationError
 from davy.rollout.adapters.folder_journal import RECORD
 from davy.rollout.adapters.folder_rollouts import FolderRollouts
 from davy.rollout.adapters.kubeconfig import connect
+from davy.rollout.record import Record, read_record
 from davy.rollout.standing import Rollouts
+
+if TYPE_CHECKING:
+    # Needs the Kubernetes client, which is not everywhere.
+    from davy.rollout.adapters.cluster_rollouts import ClusterRollouts
+
+WhichRecord = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECORD|FOLDER|NAME", help="record.jsonl, its folder, or a name on a cluster"
+    ),
+]
 
 Where = Annotated[
     str,
@@ -55,13 +67,22 @@ def find(where: str, context: str | None, namespace: str | None, *, here: bool =
     return Target(on_cluster(context, namespace), where)
 
 
-def on_cluster(context: str | None, namespace: str | None) -> Rollouts:
+def on_cluster(context: str | None, namespace: str | None) -> ClusterRollouts:
     """Return the rollouts of a namespace; needs the Kubernetes client."""
     objects, chosen = connect(context, namespace)
     # Only now: the module needs the client, too.
     from davy.rollout.adapters.cluster_rollouts import ClusterRollouts
 
     return ClusterRollouts(objects, chosen)
+
+
+def record_of(where: str, context: str | None, namespace: str | None) -> tuple[Record, str]:
+    """Return the decision record that is meant, and its place."""
+    path = Path(where)
+    if context or namespace or not (path.exists() or "/" in where or path.suffix == ".jsonl"):
+        return on_cluster(context, namespace).record(where), f"modelrollout {where}"
+    path = path / RECORD if path.is_dir() else path
+    return read_record(path), str(path)
 
 
 def person(by: str) -> str:

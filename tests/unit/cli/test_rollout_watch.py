@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -191,3 +193,18 @@ def test_a_look_without_a_request_says_so_and_not_infinite_bounds(
         if number:
             LookLines(told.append).show(decision)
     assert told == ["look 2: holds at 5 % (Inconclusive): no request of the canary was counted yet"]
+
+
+def test_ctrl_c_ends_a_watch_with_130_and_no_traceback(tmp_path: Path, write_record: Write) -> None:
+    write_record(tmp_path, looks=3)
+    command = [sys.executable, "-c", "from davy.cli.main import main; main()", "rollout", "watch"]
+    with subprocess.Popen(
+        [*command, str(tmp_path), "--every", "0.1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert "advanced from 0 % to 5 %" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said

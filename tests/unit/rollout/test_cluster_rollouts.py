@@ -12,7 +12,8 @@ import pytest
 from davy.core.errors import ConflictError, InvalidInputError, NotFoundError
 from davy.rollout.adapters.annotation_orders import ORDERS, AnnotationOrders
 from davy.rollout.adapters.cluster_rollouts import ClusterRollouts, standing_of_resource
-from davy.rollout.adapters.kubernetes_objects import KubernetesObjects, Resource, StaleError
+from davy.rollout.adapters.kube_writes import KubernetesWrites
+from davy.rollout.adapters.kubernetes_objects import Resource, StaleError
 from davy.rollout.orders import order
 from davy.rollout.spec import Rollout
 
@@ -86,7 +87,7 @@ def resource(name: str = "next-basket", **more: Any) -> dict[str, Any]:
 
 
 def rollouts(server: StandInApiServer) -> ClusterRollouts:
-    return ClusterRollouts(cast("KubernetesObjects", server), "shop")
+    return ClusterRollouts(cast("KubernetesWrites", server), "shop")
 
 
 def test_a_status_is_shown_as_far_as_it_tells() -> None:

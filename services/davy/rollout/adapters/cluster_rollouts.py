@@ -7,16 +7,21 @@ Belongs here: between the API's objects and what people ask. Not here: the opera
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from davy.core.errors import ConflictError, NotFoundError
 from davy.rollout.adapters.annotation_orders import ORDERS, AnnotationOrders, with_order
-from davy.rollout.adapters.kubernetes_objects import KubernetesObjects, Resource, StaleError
+from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
+from davy.rollout.adapters.kube_rollouts import read_resource
+from davy.rollout.adapters.kube_writes import KubernetesWrites
+from davy.rollout.adapters.kubernetes_objects import Resource, StaleError
 from davy.rollout.conditions import PROGRESSING
 from davy.rollout.crd import GROUP, PLURAL, VERSION
 from davy.rollout.orders import Order
+from davy.rollout.record import Record
 from davy.rollout.spec import Rollout, RolloutSpec
-from davy.rollout.standing import Happened, IndicatorStanding, Standing
+from davy.rollout.standing import Happened, IndicatorStanding, Standing, standing_of
 from davy.rollout.status import ModelRolloutStatus, read_status
 
 ROLLOUTS = Resource(GROUP, VERSION, PLURAL)
@@ -28,15 +33,17 @@ class ClusterRollouts:
 
     Parameters
     ----------
-    objects : KubernetesObjects
-        The API server, with a field manager of its own.
+    objects : KubernetesWrites
+        The API server, with a field manager of its own; its records are only read here.
     namespace : str
         Where they are.
     """
 
-    def __init__(self, objects: KubernetesObjects, namespace: str) -> None:
+    def __init__(self, objects: KubernetesWrites, namespace: str) -> None:
         self._objects = objects
         self._namespace = namespace
+        self._records = ConfigMapRecords(objects, may_write=lambda: False)
+        self._told: tuple[str, int, Standing] | None = None
 
     def names(self) -> Sequence[str]:
         """Return the names of all."""
@@ -44,8 +51,49 @@ class ClusterRollouts:
         return sorted(item["metadata"]["name"] for item in found)
 
     def standing(self, name: str) -> Standing:
-        """Return where one stands, as its status says."""
-        return standing_of_resource(self._get(name))
+        """Return where one stands, as its status says, with what only the record knows."""
+        found = self._get(name)
+        standing = standing_of_resource(found)
+        uid = str(found["metadata"].get("uid", ""))
+        if not standing.looks or not uid:
+            return standing
+        # The record is read when it has grown, not at every glance.
+        if self._told is None or self._told[:2] != (uid, standing.looks):
+            try:
+                self._told = (uid, standing.looks, standing_of(self.record(name)))
+            except NotFoundError:
+                return standing
+        told = self._told[2]
+        return replace(
+            standing,
+            started=told.started,
+            canary_rate=told.canary_rate,
+            step_requests=told.step_requests,
+            min_requests=told.min_requests,
+            indicators=told.indicators,
+            vetoes=told.vetoes,
+            happened=told.happened,
+        )
+
+    def record(self, name: str) -> Record:
+        """Return the decision record of the last attempt.
+
+        Raises
+        ------
+        NotFoundError
+            There is none yet.
+        InvalidInputError
+            It is damaged.
+        """
+        resource = read_resource(self._get(name))
+        attempt = self._records.attempt(resource)
+        record = self._records.journal(resource, attempt).read() if attempt else None
+        if record is None:
+            raise NotFoundError(
+                "has no decision record yet", where=resource.where,
+                fix="The operator writes it at its first look",
+            )  # fmt: skip
+        return record
 
     def start(self, rollout: Rollout) -> None:
         """Make the resource; the operator begins.

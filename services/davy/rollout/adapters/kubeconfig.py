@@ -14,7 +14,7 @@ FIELD_MANAGER = "davy-cli"
 
 
 def connect(context: str | None, namespace: str | None) -> tuple[Any, str]:
-    """Return `KubernetesObjects` of the API server, and the namespace.
+    """Return `KubernetesWrites` of the API server, and the namespace.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, str]:
         from kubernetes.client import ApiClient
         from kubernetes.config.config_exception import ConfigException
 
-        from davy.rollout.adapters.kubernetes_objects import KubernetesObjects
+        from davy.rollout.adapters.kube_writes import KubernetesWrites
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"a cluster needs {error.name}", where="davy rollout",
@@ -56,4 +56,4 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, str]:
             fix="Set KUBECONFIG, or name the folder of a rollout that runs here",
         ) from None  # fmt: skip
     found = namespace or chosen["context"].get("namespace") or "default"
-    return KubernetesObjects(api, field_manager=FIELD_MANAGER), found
+    return KubernetesWrites(api, field_manager=FIELD_MANAGER), found
