@@ -238,7 +238,8 @@ class StandardStandin:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name, "labels": labels},
-            "spec": {"selector": {"app": name}, "ports": ports},
+            # Headless, as KServe makes them: nothing here watches over addresses of Services.
+            "spec": {"clusterIP": "None", "selector": {"app": name}, "ports": ports},
         }
         piece = {
             "apiVersion": "discovery.k8s.io/v1",
