@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from davy.core.clock import Clock, SystemClock
+from davy.core.errors import InvalidInputError
 from davy.core.files import to_json, write_atomic
 from davy.data.task import Task
 from davy.outlier.document import FILE, OutlierDetector, to_document
@@ -105,15 +106,21 @@ def fit_detector(task: Task, rows: Columns) -> OutlierDetector:
     fitted, held_out = order[: count // 2], order[count // 2 :]
     reference = {name: column[fitted] for name, column in rows.items()}
     calibration = {name: column[held_out] for name, column in rows.items()}
-    if wanted.method == "isolation_forest":
-        from davy.outlier.forest_fit import fit_forest
+    rate = wanted.false_positive_rate
+    try:
+        if wanted.method == "isolation_forest":
+            from davy.outlier.forest_fit import fit_forest
 
-        forest = fit_forest(reference, seed=task.model.seed)
-        scores = forest.score(calibration)
-        return OutlierDetector(forest, conformal_threshold(scores, wanted.false_positive_rate))
-    distance = fit_mahalanobis(reference)
-    scores = distance.score(calibration)
-    return OutlierDetector(distance, conformal_threshold(scores, wanted.false_positive_rate))
+            forest = fit_forest(reference, seed=task.model.seed)
+            return OutlierDetector(forest, conformal_threshold(forest.score(calibration), rate))
+        distance = fit_mahalanobis(reference)
+        return OutlierDetector(distance, conformal_threshold(distance.score(calibration), rate))
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{error.where}: {error.what}",
+            where="monitoring.outliers",
+            fix="; or ".join(filter(None, (error.fix, "set the task's method to none"))),
+        ) from None
 
 
 def affordable(seconds: Interval, model_seconds: Interval, batch: int) -> tuple[bool, str]:

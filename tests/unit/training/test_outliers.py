@@ -111,7 +111,9 @@ def test_it_is_scored_in_the_request_only_when_surely_cheaper(scorer, model, che
 
 def test_too_few_rows_for_the_rate_are_named(make_task, reference, price_model, tmp_path):
     task = make_task("monitoring.outliers.false_positive_rate=0.001")
-    with pytest.raises(InvalidInputError, match="999 rows or more"):
+    with pytest.raises(
+        InvalidInputError, match=r"monitoring\.outliers: .*999 rows or more.*method to none"
+    ):
         calibrate_outliers(task, reference, price_model, tmp_path)
 
 
