@@ -49,6 +49,8 @@ class PrometheusHttp:
         has the sample at which the last look ended.
     segments : sequence of str
         Labels by which indicators are split.
+    transport : httpx.BaseTransport, optional
+        What carries the requests; by default the network.
     """
 
     def __init__(
@@ -59,12 +61,13 @@ class PrometheusHttp:
         selector: str = "",
         margin: float = 30.0,
         segments: Sequence[str] = (),
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._segments = tuple(segments)
         self._clock = clock
         self._selector = selector.strip().strip("{}").strip()
         self._margin = margin
-        self._http = httpx.Client(base_url=url, timeout=10.0, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=10.0, trust_env=False, transport=transport)
 
     def close(self) -> None:
         """Close the connection."""
