@@ -9,7 +9,6 @@ looks at rows where one has: most requests break no rule.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,24 @@ from typing import Literal
 import numpy as np
 
 from davy.core.errors import InvalidInputError
+from davy.core.files import nearest
 from davy.packaging.contract import TensorSpec
 from davy.protocol.tensors import Array, Tensor
 from davy.protocol.v2 import InferRequest
 
-Rule = Literal["missing", "range", "category"]
-RULES: tuple[Rule, ...] = ("missing", "range", "category")
+Rule = Literal["dtype", "shape", "missing", "range", "category"]
+RULES: tuple[Rule, ...] = ("dtype", "shape", "missing", "range", "category")
+
+
+MAX_HINTED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Values of one feature that break one rule; ``values`` is how many."""
+    """Values of one feature that break one rule; ``values`` is how many.
+
+    A tensor of another datatype or shape, or none at all, counts as one.
+    """
 
     feature: str
     rule: Rule
@@ -37,16 +43,26 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A request whose names, datatypes and shapes fit.
+    """A request held against the contract.
 
     ``feed`` is what to execute (clipped where the contract says so). ``rejection`` is set when a
-    violated rule rejects: then nothing is to be executed.
+    violated rule rejects: then nothing is to be executed, and the feed of a tensor of another
+    datatype or shape is empty, because such a one rejects whatever the policy.
     """
 
     feed: Mapping[str, Array]
     rows: int
     violations: tuple[Violation, ...]
     rejection: InvalidInputError | None
+
+
+class _FormError(Exception):
+    """A tensor that cannot be looked into, with what it counts as."""
+
+    def __init__(self, name: str, rule: Rule, text: str) -> None:
+        super().__init__(text)
+        self.violation = Violation(name, rule, 1)
+        self.problem = InvalidInputError(text, where=f"input '{name}'")
 
 
 class InputPolicy:
@@ -73,10 +89,13 @@ class InputPolicy:
         Raises
         ------
         InvalidInputError
-            A name, datatype or shape is not the contract's, or a text is not UTF-8.
+            There are no rows, an input that the contract has not, or a text that is not UTF-8.
         """
         tensors = {tensor.name: tensor for tensor in request.inputs}
-        rows = self._check_form(tensors)
+        try:
+            rows = self._check_form(tensors)
+        except _FormError as error:
+            return Checked({}, 0, (error.violation,), error.problem)
         feed = {name: tensors[name].data for name in self._specs}
         suspects = [name for group in self._groups for name in group.suspects(feed)]
         suspects += [name for name in self._single if self._suspect(name, feed[name])]
@@ -97,32 +116,30 @@ class InputPolicy:
         for name, spec in self._specs.items():
             tensor = tensors.get(name)
             if tensor is None:
-                raise InvalidInputError("is missing", where=f"input '{name}'")
+                raise _FormError(name, "missing", "is missing")
             if tensor.datatype != spec.datatype:
-                raise InvalidInputError(
-                    f"datatype must be {spec.datatype}, not {tensor.datatype}",
-                    where=f"input '{name}'",
+                raise _FormError(
+                    name, "dtype", f"datatype must be {spec.datatype}, not {tensor.datatype}"
                 )
             shape = tensor.shape
             if len(shape) != len(spec.shape) or any(
                 wanted not in (-1, given) for wanted, given in zip(spec.shape, shape, strict=True)
             ):
-                raise InvalidInputError(
+                raise _FormError(
+                    name,
+                    "shape",
                     f"shape must be {spec.shape} (-1: the number of rows), not {list(shape)}",
-                    where=f"input '{name}'",
                 )
             if not shape or spec.shape[0] != -1:
                 continue
             if rows is None:
                 rows, first = shape[0], name
             elif rows != shape[0]:
-                raise InvalidInputError(
-                    f"has {shape[0]} rows but '{first}' has {rows}", where=f"input '{name}'"
-                )
+                raise _FormError(name, "shape", f"has {shape[0]} rows but '{first}' has {rows}")
         if len(tensors) > len(self._specs):
             name = next(name for name in tensors if name not in self._specs)
-            nearest = difflib.get_close_matches(name, list(self._specs), n=1)
-            hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+            # What resembles none of them may be as long as the body, and so would be the search.
+            hint = nearest(name, self._specs) if len(name) <= MAX_HINTED else ""
             raise InvalidInputError(f"the model has no such input{hint}", where=f"input '{name}'")
         if rows == 0:
             raise InvalidInputError("has no rows", where=f"input '{first}'")

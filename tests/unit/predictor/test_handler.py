@@ -404,6 +404,14 @@ def test_metrics_start_at_zero_and_follow_the_requests(
     assert sum(value("davy_predictions_total", bucket=b) or 0 for b in names) == 6
     info = value("davy_model_info", quantization="fp32", identity=model.identity)
     assert info == 1
+    for rule, wrong in (
+        ("dtype", feed(visits=np.ones(2, np.float64))),
+        ("shape", feed(visits=np.ones(3, np.float32))),
+        ("missing", {name: data for name, data in feed().items() if name != "visits"}),
+    ):
+        assert value("davy_input_violations_total", feature="visits", rule=rule) == 0
+        assert call(handler, content=body(wrong).body).status_code == 400
+        assert value("davy_input_violations_total", feature="visits", rule=rule) == 1
 
 
 def test_every_error_is_json(make_handler: Callable[..., Handler]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from davy.core.errors import InvalidInputError
 from davy.packaging.contract import TensorSpec
 from davy.predictor.validation import Checked, InputPolicy, Violation
-from davy.protocol.tensors import Tensor, tensor
+from davy.protocol.tensors import DTYPES, Tensor, tensor
 from davy.protocol.v2 import InferRequest
 
 
@@ -118,13 +118,9 @@ def test_several_rows_of_several_values() -> None:
 @pytest.mark.parametrize(
     ("specs", "tensors", "message"),
     [
-        ([number(), number("y")], [floats(1)], "input 'y': is missing"),
         ([number()], [floats(1), floats(1, name="z")], "no such input"),
+        ([number()], [floats(1), floats(1, name="x" * 100_000)], "no such input"),
         ([number("price")], [floats(1, name="price"), floats(1, name="prise")], "mean 'price'"),
-        ([number()], [tensor("x", np.array([1.0]))], "must be FP32, not FP64"),
-        ([number()], [tensor("x", np.zeros((1, 1), np.float32))], "shape must be [-1]"),
-        ([number(shape=[-1, 2])], [tensor("x", np.zeros((1, 3), np.float32))], "not [1, 3]"),
-        ([number(), number("y")], [floats(1), floats(1, 2, name="y")], "2 rows but 'x' has 1"),
         ([number()], [floats()], "has no rows"),
     ],
 )
@@ -134,6 +130,38 @@ def test_a_request_of_another_form_is_an_error(
     with pytest.raises(InvalidInputError) as caught:
         check(specs, *tensors)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", ["reject", "clip", "flag"])
+@pytest.mark.parametrize(
+    ("given_", "feature", "rule", "message"),
+    [
+        ([floats(1)], "y", "missing", "input 'y': is missing"),
+        ([floats(1), tensor("y", np.array([1.0]))], "y", "dtype", "must be FP32, not FP64"),
+        ([tensor("x", np.zeros((1, 1), np.float32))], "x", "shape", "shape must be [-1]"),
+        ([floats(1), tensor("y", np.zeros((1, 3), np.float32))], "y", "shape", "not [1, 3]"),
+        ([floats(1, 2), floats(1, name="y")], "y", "shape", "1 rows but 'x' has 2"),
+    ],
+)
+def test_a_tensor_of_another_form_is_counted_and_rejected_whatever_the_policy(
+    given_: list[Tensor], feature: str, rule: Any, message: str, policy: str
+) -> None:
+    checked = check([number(policy=policy), number("y", policy=policy)], *given_)
+    assert checked.violations == (Violation(feature, rule, 1),)
+    assert message in str(checked.rejection)
+    assert not checked.feed
+
+
+@pytest.mark.parametrize(
+    ("policy", "fed"), [("reject", [1, 4, 9]), ("clip", [1, 5, 9]), ("flag", [1, 4, 9])]
+)
+@pytest.mark.parametrize("kind", ["INT64", "FP32"])
+def test_categories_of_numbers_by_policy(kind: str, policy: str, fed: list[int]) -> None:
+    spec = number(datatype=kind, range=None, categories=[1, 5, 9], policy=policy)
+    checked = check([spec], tensor("x", np.array([1, 4, 9], DTYPES[kind])))
+    assert checked.violations == (Violation("x", "category", 1),)
+    assert (checked.rejection is not None) == (policy == "reject")
+    assert checked.feed["x"].tolist() == fed
 
 
 @given(
