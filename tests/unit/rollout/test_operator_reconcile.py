@@ -7,17 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.fixtures.operator_cluster import OperatorBed, StandInService, actions, drive, told
+from tests.fixtures.operator_cluster import FACTS, OperatorBed, StandInService, actions, drive, told
 from tests.fixtures.rollout_cluster import CrashedHereError
 
 from davy.rollout import conditions
-from davy.rollout import engine as engine_module
 from davy.rollout.adapters.annotation_orders import ORDERS, with_order
-from davy.rollout.decide import Decision
-from davy.rollout.engine import Engine
 from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.orders import order
-from davy.rollout.pods import PodAction
 from davy.rollout.replay import replay
 
 
@@ -300,6 +296,26 @@ def test_deleted_in_the_foreground_its_record_goes_first_and_the_canary_still_go
     assert (bed.cluster.weight, bed.service.canary, bed.service.lost) == (0, None, 0)
 
 
+@pytest.mark.parametrize("errors", [0.0, 0.2])
+def test_started_without_the_package_store_it_still_watches_a_canary_with_traffic(
+    errors: float,
+) -> None:
+    bed = OperatorBed(errors=errors)
+    bed.apply()
+    drive(bed, ticks=1)
+    assert bed.cluster.weight == 5
+    bed.packages = {}
+    drive(bed, ticks=20)
+    if errors:
+        assert bed.of().phase == "RolledBack"
+    else:
+        assert reason(bed, conditions.PROGRESSING) == ("True", "VetoActive")
+        assert bed.cluster.weight == 5
+        bed.packages = {"v2": FACTS}
+        drive(bed)
+        assert bed.of().phase == "Promoted"
+
+
 def test_a_new_resource_of_the_same_name_is_another_rollout() -> None:
     bed = OperatorBed()
     bed.apply()
@@ -352,61 +368,3 @@ def test_a_persons_order_on_the_resource_is_carried_out_and_recorded() -> None:
     line = next(line for line in bed.record().looks if line.actor != "davy")
     assert (line.actor, line.decision.action) == ("on call", "rollback")
     assert "shoppers complain" in line.decision.message
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_a_pod_that_alone_carries_a_fail_is_replaced_once(
-    known: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bed = OperatorBed()
-    bed.pods = {"v2-abc"} if known else set()
-    look = Engine.look
-
-    def asks(engine: Engine) -> Decision:
-        decision = look(engine)
-        at_second = engine.state.looks == 2
-        return (
-            replace(decision, pod_action=PodAction("replace", "v2-abc"))
-            if at_second
-            else (decision)
-        )
-
-    monkeypatch.setattr(Engine, "look", asks)
-    bed.apply()
-    drive(bed)
-    assert bed.replaced == (["v2-abc"] if known else [])
-    assert told(bed).count("PodReplaced" if known else "PodEffect") == 1
-
-
-def test_a_replacement_that_a_kill_left_undone_is_made_good(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bed = OperatorBed()
-    bed.pods = {"v2-abc"}
-    real = engine_module.decide
-
-    def asks(*arguments: Any) -> Decision:
-        decision = real(*arguments)
-        return replace(decision, pod_action=PodAction("replace", "v2-abc"))
-
-    bed.apply()
-    drive(bed, ticks=2)
-    with monkeypatch.context() as patched:
-        patched.setattr(engine_module, "decide", asks)
-        bed.cluster.crash_at = bed.cluster.effects + 2  # the line is written, nothing else
-        drive(bed, ticks=1)
-    assert bed.replaced == []
-    drive(bed)
-    assert bed.replaced == ["v2-abc"]
-
-
-def test_a_second_pod_is_asked_of_people_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    bed = OperatorBed()
-    look = Engine.look
-    monkeypatch.setattr(
-        Engine, "look", lambda engine: replace(look(engine), pod_action=PodAction("add", "v2:1"))
-    )
-    bed.apply()
-    drive(bed)
-    assert told(bed).count("SecondPodWanted") == 1
-    assert bed.replaced == []

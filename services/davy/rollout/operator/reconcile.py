@@ -42,8 +42,10 @@ from davy.rollout.kserve.moves import SERVICE_GONE
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
 from davy.rollout.operator.ports import Delivery, Note, Places, Pods, Records, Resource, Rollouts
+from davy.rollout.operator.recorded import RecordedPackages, recorded_facts
 from davy.rollout.operator.trouble import RefusedRolloutError, trouble, wait_seconds
 from davy.rollout.pods import PodAction
+from davy.rollout.ports import Packages
 from davy.rollout.record import Record
 from davy.rollout.replay import resume
 from davy.rollout.series import Arms
@@ -258,6 +260,9 @@ class Reconciler:
         # A promoted rollout whose next steps were edited has ended with the spec of its record.
         ended = record is not None and resume(record).phase == Phase.PROMOTED
         orders = AnnotationOrders(resource.annotations)
+        packages: Packages = self.places.packages(spec.candidate)
+        if record is not None:
+            packages = RecordedPackages(record, packages)
         engine = Engine(
             record.spec() if record is not None and ended else spec,
             name=f"{resource.namespace}/{resource.name}",
@@ -265,7 +270,7 @@ class Reconciler:
             traffic=delivery,
             metrics=self.places.metrics(resource, spec),
             journal=self.records.journal(resource, attempt),
-            packages=self.places.packages(spec.candidate),
+            packages=packages,
             clock=self.clock,
             metrics_of_rollout=self.metrics,
             generation=resource.generation,
@@ -305,8 +310,7 @@ class Reconciler:
             return False
         if resume(record).phase == Phase.PROMOTED:
             return True
-        facts = self.places.packages(spec.candidate).facts(spec.candidate.version)
-        wanted = spec.with_indicators(list(facts.indicators))
+        wanted = spec.with_indicators(list(recorded_facts(record).indicators))
         return header.settings_hash == wanted.settings_hash()
 
     def _settled(self, resource: Resource, attempt: int, record: Record) -> bool:
