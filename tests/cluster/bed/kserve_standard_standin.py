@@ -119,6 +119,7 @@ class StandardStandin:
             self._create(key, name, replicas)
             return
         if template != arm.template:
+            self._observed.restarts.append((key[0], name))
             arm.template, arm.storage = template, storage
             arm.ready_at = self._later(storage, now)
         if replicas != arm.replicas:

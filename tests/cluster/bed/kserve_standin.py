@@ -54,11 +54,13 @@ class Observed:
     """What happened to requests, by namespace.
 
     ``losses`` are moments at which a request would have been answered with an error; ``shares`` are
-    the splits that came to serve, as percent by storage URI, in order.
+    the splits that came to serve, as percent by storage URI, in order; ``restarts`` are workloads
+    whose pods were made anew.
     """
 
     losses: list[tuple[str, str]] = field(default_factory=list)
     shares: list[tuple[str, dict[str, int]]] = field(default_factory=list)
+    restarts: list[tuple[str, str]] = field(default_factory=list)
 
     def lose(self, namespace: str, why: str) -> None:
         self.losses.append((namespace, why))

@@ -136,6 +136,7 @@ def run(
     rollout.drive(router(mode, process, clock), clock)
     clock.sleep(2.0)
     assert observed.losses == []
+    assert observed.restarts == []
     service = objects.get(SERVICES, "models", "demo")
     assert service is not None
     return process.writes, service["spec"], observed.shares_in("models")
