@@ -13,7 +13,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from tests.fixtures.predictor_server import free_port
 from tests.fixtures.programs import prometheus, running
+from typer.testing import CliRunner
 
+from davy.cli.rollout import app
 from davy.core.clock import SystemClock
 from davy.core.errors import UnavailableError
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
@@ -187,3 +189,29 @@ def test_no_prometheus_is_temporary() -> None:
     with pytest.raises(UnavailableError, match="does not answer"):
         adapter.series(ARMS, None)
     adapter.close()
+
+
+def test_a_plan_measures_the_traffic_of_the_version_that_serves(
+    place: Place, tmp_path: Path
+) -> None:
+    spec = tmp_path / "rollout.yaml"
+    spec.write_text(
+        "apiVersion: davylamp.dev/v1alpha1\nkind: ModelRollout\nmetadata: {name: r}\n"
+        "spec: {candidate: {version: v2}, steps: [{weight: 50}], analysis: {interval: 1s, "
+        "deadline: 10m, indicators: [{name: errors, allowance: 0.2}], "
+        f'prometheus: {{url: "{place.url}"}}}}}}\n'
+    )
+    until, said = time.monotonic() + 20, None
+    while time.monotonic() < until:
+        place.stable.serve("ok", 0.01, 18)
+        place.stable.serve("server_error", 0.01, 2)
+        time.sleep(0.2)
+        found = CliRunner().invoke(
+            app, ["plan", str(spec), "--stable", ARMS.stable, "--runs", "20"]
+        )
+        said = found.stdout
+        # Errors are a tenth of what is served in each fifth of a second, whatever that comes to.
+        if found.exit_code == 0 and "errors: stable arm 10 %" in said:
+            assert f"requests a second ({ARMS.stable}, its last" in said
+            return
+    raise AssertionError(f"the traffic was never measured: {said}")
