@@ -20,12 +20,12 @@ import numpy as np
 from davy.core.clock import Clock
 from davy.core.errors import DavyError, InvalidInputError, OverloadedError
 from davy.core.logging import get_logger
+from davy.packaging.contract import score_output
 from davy.predictor.background import background
 from davy.predictor.inference import late
 from davy.predictor.model import Model
 from davy.predictor.plane import DataPlane
 from davy.predictor.shapley import Attributions, Columns, attribute
-from davy.protocol.names import SCORE
 from davy.protocol.tensors import Array, tensor
 from davy.protocol.v2 import InferRequest, InferResponse
 
@@ -229,17 +229,17 @@ class _Budget:
 
 
 def _output(plane: DataPlane) -> str:
-    """Return the output to explain: ``score``, or the only one there is."""
+    """Return the output to explain: the one that is counted and watched as the score."""
     contract = plane.model.contract
     for spec in contract.inputs:
         if spec.shape[:1] != [-1]:
             raise InvalidInputError("has no rows to explain", where=f"input '{spec.name}'")
-    numbers = [spec for spec in contract.outputs if spec.datatype in ("FP16", "FP32", "FP64")]
-    for spec in numbers:
-        if spec.shape in ([-1], [-1, 1]) and (spec.name == SCORE or len(contract.outputs) == 1):
-            return spec.name
+    name = score_output(contract.outputs)
+    for spec in contract.outputs:
+        if spec.name == name and spec.datatype.startswith("FP") and spec.shape in ([-1], [-1, 1]):
+            return name
     raise InvalidInputError(
-        f"the model has no output '{SCORE}' with one number a row",
+        f"its score is the output '{name}', which is not one number a row",
         where=f"model '{contract.name}'",
         fix="Only such scores are explained",
     )

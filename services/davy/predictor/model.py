@@ -18,14 +18,13 @@ import numpy as np
 from davy.core.errors import IntegrityError, PermanentError
 from davy.core.logging import get_logger
 from davy.packaging.contract import Contract, TensorSpec
-from davy.packaging.package import Package, read_package
+from davy.packaging.package import MODEL, Package, read_package
 from davy.predictor.admission import Speed
 from davy.predictor.probe import ROWS as PROBE_ROWS
 from davy.predictor.probe import examples, why_not_together
 from davy.predictor.session import Opened, SessionSettings, open_session
 from davy.protocol.tensors import DTYPES, Array, Tensor
 
-MODEL_FILE = "model.onnx"
 WARM_UP_RUNS = 5
 DEFAULT_SETTINGS = SessionSettings()
 
@@ -143,7 +142,7 @@ def load_model(
     """
     package = read_package(folder, public_key=public_key)
     contract = package.contract
-    opened = open_session(package.content(MODEL_FILE), settings, where=str(folder / MODEL_FILE))
+    opened = open_session(package.content(MODEL), settings, where=str(folder / MODEL))
     _compare(opened.session.get_inputs(), contract.inputs, f"{folder}: input")
     _compare(opened.session.get_outputs(), contract.outputs, f"{folder}: output")
     model = Model(package, opened)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from davy.core.clock import ManualClock, SystemClock
-from davy.core.errors import DeadlineError, NotFoundError, OverloadedError
-from davy.packaging.contract import TensorSpec
+from davy.core.errors import DeadlineError, InvalidInputError, NotFoundError, OverloadedError
+from davy.packaging.contract import TensorSpec, score_output
 from davy.packaging.package import Package, write_package
 from davy.predictor.background import MOST_ROWS, background
 from davy.predictor.catalogue import Catalogue, Models, Served
-from davy.predictor.explain import MOST_WAITING, Explainer, ExplainLimits
+from davy.predictor.explain import MOST_WAITING, Explainer, ExplainLimits, _output
 from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
@@ -270,6 +270,31 @@ def test_too_many_at_once_are_shed(plane: DataPlane) -> None:
 
     assert len(asyncio.run(go())) == MOST_WAITING
     explainer.close()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "explained"),
+    [
+        ([("rank", "INT64", [-1]), ("score", "FP32", [-1])], "score"),
+        (
+            [("label", "INT64", [-1]), ("probability", "FP64", [-1, 1]), ("x", "FP32", [-1])],
+            "probability",
+        ),
+        ([("probabilities", "FP32", [-1, 3])], ""),
+        ([("label", "INT64", [-1])], ""),
+    ],
+)
+def test_what_is_explained_is_what_is_counted_as_the_score(
+    plane: DataPlane, outputs: list[tuple[str, str, list[int]]], explained: str
+) -> None:
+    specs = [TensorSpec(name=n, datatype=d, shape=s) for n, d, s in outputs]
+    contract = plane.model.contract.model_copy(update={"outputs": specs})
+    stand_in: Any = SimpleNamespace(model=SimpleNamespace(contract=contract))
+    if explained == "":
+        with pytest.raises(InvalidInputError, match="not one number a row"):
+            _output(stand_in)
+    else:
+        assert _output(stand_in) == score_output(specs) == explained
 
 
 def test_a_model_without_a_score_is_not_explained(
