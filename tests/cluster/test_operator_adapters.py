@@ -128,6 +128,18 @@ def test_a_note_is_an_event_once(
     assert {item.involved_object.uid for item in found} == {resource.uid}
 
 
+def test_a_namespace_that_is_being_deleted_is_not_held_up_by_an_event(
+    api: client.ApiClient, rollouts: KubeRollouts, resource: Resource
+) -> None:
+    client.CoreV1Api(api).delete_namespace(resource.namespace)
+    rollouts.tell(resource, Note("1-5", "Normal", "Withdrawn", "one arm is left"))
+    assert client.CoreV1Api(api).list_namespaced_event(resource.namespace).items == []
+    rollouts.write_status(resource, ModelRolloutStatus(settled_attempt=1))
+    found = rollouts.read(resource.namespace, resource.name)
+    assert found is not None
+    assert found.status.settled_attempt == 1
+
+
 def write_record(api: client.ApiClient, resource: Resource, *, attempt: int, looks: int) -> None:
     records = ConfigMapRecords(KubernetesWrites(api), may_write=lambda: True)
     journal = records.journal(resource, attempt)

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from davy.core.clock import Clock
-from davy.core.errors import NotFoundError
+from davy.core.errors import NotFoundError, PermanentError
+from davy.core.logging import get_logger
 from davy.rollout.adapters.kube_writes import STATUS_MANAGER, KubernetesWrites
 from davy.rollout.adapters.kubernetes_objects import Resource as Kind
 from davy.rollout.adapters.kubernetes_objects import StaleError
@@ -83,7 +84,16 @@ class KubeRollouts:
                 return
 
     def tell(self, resource: Resource, note: Note) -> None:
-        """Make an Event, whose name is made of its key: the same one is made once."""
+        """Make an Event, whose name is made of its key: the same one is made once.
+
+        One that the API server refuses for good (its namespace is being deleted, a right is
+        missing) is logged: what it tells must not hold up what it tells of.
+
+        Raises
+        ------
+        TemporaryError
+            The API server does not answer.
+        """
         now = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
             "apiVersion": "v1",
@@ -111,6 +121,11 @@ class KubeRollouts:
             self._objects.created(EVENTS, resource.namespace, body)
         except StaleError:
             return  # told already
+        except PermanentError as error:
+            get_logger("operator").warning(
+                "event refused", rollout=f"{resource.namespace}/{resource.name}",
+                reason=note.reason, message=note.message, error=str(error),
+            )  # fmt: skip
 
 
 def read_resource(found: Mapping[str, Any]) -> Resource:
