@@ -1,28 +1,11 @@
-"""Makes ``tests/fixtures`` importable by the tests of this folder."""
+"""The modules of ``tests/fixtures`` that the tests of this folder use, as fixtures."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FIXTURES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_tiny = _load("tiny_package")
-_server = _load("predictor_server")
-_load_client = _load("load_client")
+from tests.fixtures import load_client as _load_client
+from tests.fixtures import predictor_server as _server
+from tests.fixtures import tiny_package as _tiny
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.fixtures import tiny_package
 
 from davy.drift.null import null_distances
 from davy.packaging.package import write_package
@@ -55,39 +56,15 @@ def write_watched_package(folder):
     pq.write_table(pa.table({**whole, "block": np.repeat(np.arange(4), 300)}), reference)
     model = folder / "model.onnx"
     model.write_bytes(b"the detector never opens it")
-    interval = {"value": 0.5, "lower": 0.4, "upper": 0.6, "n": 100}
-    contract = {
-        "name": "watched",
-        "version": "",
-        "task": "watched",
-        "kind": "ranking",
-        "quantization": "fp32",
-        "created": "2017-12-31T00:00:00Z",
-        "inputs": [
+    contract = tiny_package.contract(
+        name="watched",
+        task="watched",
+        inputs=[
             {"name": "price", "datatype": "FP32"},
             {"name": "popularity", "datatype": "FP32", "missing": "flag"},
             {"name": "department", "datatype": "INT64"},
         ],
-        "outputs": [{"name": "score", "datatype": "FP32"}],
-        "training": {
-            "data_fingerprint": "0",
-            "rows": 1,
-            "start": "2017-01-01T00:00:00Z",
-            "end": "2017-12-01T00:00:00Z",
-            "code_version": "test",
-            "seed": 1,
-            "libraries": {},
-        },
-        "metrics": [{"name": "ndcg@10", "overall": interval}],
-        "baselines": {},
-        "compression": {
-            "budget": 0.01,
-            "prefer": "size",
-            "candidates": [],
-            "chosen": "fp32",
-            "why": "the only one",
-        },
-        "calibration": {
+        calibration={
             "window_rows": WINDOW,
             "blocks": 4,
             "nulls": [
@@ -100,10 +77,7 @@ def write_watched_package(folder):
                 for (feature, detector), distances in nulls.items()
             ],
         },
-        "rollout": {"latency_objective_seconds": 0.1},
-        "privacy": {},
-        "lineage": {},
-    }
+    )
     files = {"model.onnx": model, "reference.parquet": reference}
     return write_package(folder / "store", contract, files, private_key=None)
 

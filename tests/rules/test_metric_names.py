@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
+from tests.fixtures import tiny_package
 
 from davy.detector.metrics import DetectorMetrics
 from davy.packaging.contract import Contract
@@ -24,49 +25,12 @@ SUFFIXES = {
 }
 
 
-def contract() -> Contract:
-    """Return as much of a contract as its metrics need."""
-    return Contract.model_validate(
-        {
-            "name": "small",
-            "version": "v1",
-            "task": "small",
-            "kind": "ranking",
-            "quantization": "fp32",
-            "created": "2017-12-31T00:00:00Z",
-            "inputs": [],
-            "outputs": [],
-            "training": {
-                "data_fingerprint": "0",
-                "rows": 1,
-                "start": "2017-01-01T00:00:00Z",
-                "end": "2017-12-01T00:00:00Z",
-                "code_version": "test",
-                "seed": 1,
-                "libraries": {},
-            },
-            "metrics": [],
-            "baselines": {},
-            "compression": {
-                "budget": 0.01,
-                "prefer": "size",
-                "candidates": [],
-                "chosen": "fp32",
-                "why": "the only one",
-            },
-            "calibration": {"window_rows": 200, "blocks": 2},
-            "rollout": {"latency_objective_seconds": 0.1},
-            "privacy": {},
-            "lineage": {},
-        }
-    )
-
-
 @pytest.fixture(scope="module")
 def registered() -> set[str]:
     """Return the names under which Prometheus knows the series of every program."""
     registry = CollectorRegistry()
-    PredictorMetrics(MetricFamilies(registry), contract(), "0")
+    contract = Contract.model_validate(tiny_package.contract(version="v1"))
+    PredictorMetrics(MetricFamilies(registry), contract, "0")
     DetectorMetrics(registry)
     RolloutMetrics(registry)
     families: list[Metric] = list(registry.collect())

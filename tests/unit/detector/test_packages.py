@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.fixtures import tiny_package
 
 from davy.core.errors import IntegrityError, InvalidInputError, NotFoundError
 from davy.core.files import to_json
@@ -22,34 +23,11 @@ NULL = [round(0.0002 * n, 5) for n in range(1, 501)]
 def contract(**changes):
     fields = {
         "name": "small",
-        "version": "",
         "task": "small",
-        "kind": "ranking",
-        "quantization": "fp32",
-        "created": "2017-12-31T00:00:00Z",
         "inputs": [
             {"name": "price", "datatype": "FP32", "missing": "allow"},
             {"name": "department", "datatype": "INT64"},
         ],
-        "outputs": [{"name": "score", "datatype": "FP32"}],
-        "training": {
-            "data_fingerprint": "0",
-            "rows": 1,
-            "start": "2017-01-01T00:00:00Z",
-            "end": "2017-12-01T00:00:00Z",
-            "code_version": "test",
-            "seed": 1,
-            "libraries": {},
-        },
-        "metrics": [{"name": "ndcg@10", "overall": INTERVAL}],
-        "baselines": {},
-        "compression": {
-            "budget": 0.01,
-            "prefer": "size",
-            "candidates": [],
-            "chosen": "fp32",
-            "why": "the only one",
-        },
         "calibration": {
             "window_rows": 200,
             "blocks": 2,
@@ -58,11 +36,8 @@ def contract(**changes):
                 {"feature": "department", "detector": "chi2", "distances": NULL, "floor": 0.12},
             ],
         },
-        "rollout": {"latency_objective_seconds": 0.1},
-        "privacy": {},
-        "lineage": {},
     }
-    return {**fields, **changes}
+    return tiny_package.contract(**{**fields, **changes})
 
 
 def columns(rows=500):

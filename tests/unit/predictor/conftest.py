@@ -1,14 +1,12 @@
 """The tiny model package, made once a run, and a handler over it."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.fixtures import tiny_package as _tiny
 
 from davy.core.clock import SystemClock
 from davy.packaging.package import Package
@@ -23,19 +21,6 @@ from davy.predictor.model import Model, load_model
 from davy.predictor.payload import NoSink, Sink
 from davy.predictor.plane import DataPlane
 from davy.predictor.validation import InputPolicy
-
-
-def _load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_tiny = _load("tiny_package", Path(__file__).parents[2] / "fixtures" / "tiny_package.py")
 
 
 @pytest.fixture(scope="session")
