@@ -53,14 +53,22 @@ class Effort:
 
     rounds: int = 3
     seconds: float = 0.4
-    main_rounds: int = 7
+    main_rounds: int = 5
     main_seconds: float = 1.0
     open_seconds: float = 1.5
     warm_seconds: float = 0.05
+    # The first calls of a channel are several times slower than those after a few hundred.
+    grpc_warm_seconds: float = 0.5
 
 
 QUICK = Effort(
-    rounds=1, seconds=0.05, main_rounds=1, main_seconds=0.1, open_seconds=0.1, warm_seconds=0.01
+    rounds=1,
+    seconds=0.05,
+    main_rounds=1,
+    main_seconds=0.1,
+    open_seconds=0.1,
+    warm_seconds=0.01,
+    grpc_warm_seconds=0.01,
 )
 
 
@@ -119,7 +127,7 @@ class Bench:
             return
         request = InferRequest((tensor("features", make_rows(rows)),))
         message = encode_request(request, NAME).SerializeToString()
-        await grpc_closed(rival.grpc_port, message, GRPC_CALLS, self.effort.warm_seconds)
+        await grpc_closed(rival.grpc_port, message, GRPC_CALLS, self.effort.grpc_warm_seconds)
         before = rival.process.cpu_seconds()
         gc.collect()
         measured = await grpc_closed(rival.grpc_port, message, GRPC_CALLS, self.effort.seconds)
@@ -184,6 +192,8 @@ class Bench:
         for number in range(self.effort.main_rounds):
             for rival in rivals:
                 await self.cell(rival, MAIN, number, self.effort.main_seconds)
+        for rival in rivals:
+            self.found.memory[rival.name] = rival.process.memory_mb()
         for rows in (1, 10, 100, 1000):
             for number in range(self.effort.rounds):
                 self.raw(rows, number)
@@ -286,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
                     os.sched_setaffinity(0, {cores[1]})
                 uvloop.run(bench.one_worker(rivals))
                 for rival in rivals:
-                    found.memory[rival.name] = rival.process.memory_mb()
+                    found.grown[rival.name] = rival.process.memory_mb()[0]
                     found.ready[rival.name] = rival.process.ready_seconds
                 os.sched_setaffinity(0, set(cores))
             if not options.skip_workers:

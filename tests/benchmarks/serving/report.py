@@ -47,6 +47,7 @@ class Found:
     broken: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     memory: dict[str, tuple[float, float]] = field(default_factory=dict)
+    grown: dict[str, float] = field(default_factory=dict)
     ready: dict[str, float] = field(default_factory=dict)
 
 
@@ -204,13 +205,13 @@ def _main(found: Found) -> list[str]:
                 shown(absolute(found.cells, name, case, p50), 1e3),
                 shown(absolute(found.cells, name, case, p99), 1e3),
                 spreaded(ratio(found.cells, name, BASELINE, case, p99)),
-                f"{largest:.0f} / {total:.0f}",
+                f"{largest:.0f} / {total:.0f} / {found.grown.get(name, largest):.0f}",
                 f"{found.ready.get(name, 0):.1f}",
             ]
         )
     head = ["1 row, JSON, 8 connections", "requests/s", f"of {BASELINE}'s", "µs CPU a request"]
     head += [f"of {BASELINE}'s", "p50 ms", "p99 ms", f"of {BASELINE}'s"]
-    head += ["MB worker / all", "ready after s"]
+    head += ["MB worker / all / worker after 1,000 rows", "ready after s"]
     return table(head, rows)
 
 
