@@ -13,7 +13,6 @@ import typer
 from davy.core.errors import MissingDependencyError, NotFoundError
 from davy.rollout.adapters.kubeconfig import connect
 from davy.rollout.operator.settings import OperatorSettings
-from davy.rollout.record import to_line
 
 app = typer.Typer(help="Carry ModelRollouts out on a cluster.", no_args_is_help=True)
 
@@ -50,7 +49,7 @@ def record(
     As: davy operator record NAME > record.jsonl
     """
     objects, chosen = connect(context, namespace)
-    from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
+    from davy.rollout.adapters.configmap_chunks import ConfigMapChunks, ConfigMapRecords
     from davy.rollout.adapters.kube_rollouts import ROLLOUTS, read_resource
 
     found = objects.get(ROLLOUTS, chosen, name)
@@ -58,13 +57,12 @@ def record(
     if found is None:
         raise NotFoundError("no such rollout", where=where, fix="davy rollout status lists them")
     resource = read_resource(found)
-    records = ConfigMapRecords(objects, may_write=lambda: False)
-    number = attempt or records.attempt(resource)
-    kept = records.journal(resource, number).read() if number else None
-    if kept is None:
+    number = attempt or ConfigMapRecords(objects, may_write=lambda: False).attempt(resource)
+    chunks = ConfigMapChunks(objects, resource, number).read() if number else ()
+    if not chunks:
         raise NotFoundError(
             f"has no record of attempt {number}" if number else "has no record yet", where=where
         )
-    sys.stdout.write(to_line(kept.header).decode())
-    for line in kept.looks:
-        sys.stdout.write(to_line(line).decode())
+    # As they are: each line carries the hash of the one before it.
+    for chunk in sorted(chunks, key=lambda item: item.number):
+        sys.stdout.write(chunk.data.decode())
