@@ -349,6 +349,22 @@ def test_binary_sizes_that_lie(client: httpx.Client, name: str, size: Any, place
     refused(post(client, body, **{LENGTH: length}), 400, place)
 
 
+@pytest.mark.parametrize("rows", [2**31, 2**62, 2**63, 2**70])
+def test_binary_rows_that_nobody_sent(client: httpx.Client, rows: int) -> None:
+    body, length = binary()
+    assert length is not None
+    header = json.loads(body[:length])
+    for item in header["inputs"]:
+        item["shape"][0] = rows
+    # Alone, and with sizes that say the same: nothing of that size is ever reserved.
+    for size in (None, rows * 4):
+        if size is not None:
+            header["inputs"][0]["parameters"]["binary_data_size"] = size
+        text = json.dumps(header).encode()
+        answer = post(client, text + body[length:], **{LENGTH: str(len(text))})
+        refused(answer, 400, "inputs[0] 'amount'")
+
+
 def test_binary_bytes_that_are_left_or_lacking(client: httpx.Client) -> None:
     body, length = binary()
     headers = {LENGTH: str(length)}
