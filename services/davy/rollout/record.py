@@ -8,10 +8,15 @@ The first line is the header: spec, versions, latency objective. Every other lin
 person's override, whose ``actor`` is who decided and whose message says why. A last line without
 its end of line is a crash while writing: that look was not taken. Anything else that does not parse
 is damage, and refused with its line number.
+
+Each look carries the sha256 of the line before it (``previous``), so that a line that was changed,
+taken out or put in later is found, in whatever it says; the hash of the last line (`Record.tip`)
+vouches for all, wherever it was noted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -157,6 +162,8 @@ class LookLine(MachineWritten):
     vetoes: list[VetoLine]
     decision: DecisionLine
     actor: str = DAVY
+    # Hash of the line before; empty in a record that is not chained.
+    previous: str = ""
     # Where the counters stood: (metric, version, pod, detail, segment, Unix time, value).
     cursor: list[tuple[str, str, str, str, str, float, float]] = Field(default_factory=list)
 
@@ -201,11 +208,17 @@ def _pods(rows: Iterable[tuple[str, str, int, int]]) -> dict[str, tuple[PodCount
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A whole record; ``cut_bytes`` counts those of a last line that a crash left unfinished."""
+    """A whole record; ``cut_bytes`` counts those of a last line that a crash left unfinished.
+
+    ``tip`` is the hash of its last whole line, empty where it was not read from lines; ``chained``
+    says that each look carries the hash of the line before it.
+    """
 
     header: Header
     looks: tuple[LookLine, ...]
     cut_bytes: int = 0
+    tip: str = ""
+    chained: bool = False
 
     def spec(self) -> RolloutSpec:
         """Return the spec under which it was decided."""
@@ -303,9 +316,16 @@ def _pod_action(action: PodAction | None) -> PodActionLine | None:
     return None if action is None else PodActionLine(kind=action.kind, pod=action.pod)
 
 
-def to_line(entry: Header | LookLine) -> bytes:
-    """Return one line of the file, with its end of line."""
+def to_line(entry: Header | LookLine, previous: str = "") -> bytes:
+    """Return one line of the file, with its end of line; a look's carries the hash before it."""
+    if isinstance(entry, LookLine) and previous:
+        entry = entry.model_copy(update={"previous": previous})
     return entry.model_dump_json().encode() + b"\n"
+
+
+def line_hash(line: bytes) -> str:
+    """Return the hash by which the next line names this one, its end of line left out."""
+    return hashlib.sha256(line.removesuffix(b"\n")).hexdigest()
 
 
 def parse_record(data: bytes, *, where: str) -> Record | None:
@@ -315,18 +335,22 @@ def parse_record(data: bytes, *, where: str) -> Record | None:
     ------
     InvalidInputError
         A line before the last does not parse, a look is missing or twice, the header is not first,
-        or a line was written under other settings; names the line.
+        a line was written under other settings, or after another line than the one before it; names
+        the line.
     """
     whole, _, rest = data.rpartition(b"\n")
     lines = whole.split(b"\n") if whole else []
     if not lines:
         return None
     header = _parse(lines[0], Header, where=f"{where}: line 1")
-    looks = tuple(_looks(lines[1:], header, where))
-    return Record(header, looks, cut_bytes=len(rest))
+    looks = tuple(_looks(lines[1:], header, where, line_hash(lines[0])))
+    # A record without a look goes on as a chain.
+    chained = all(look.previous for look in looks)
+    return Record(header, looks, cut_bytes=len(rest), tip=line_hash(lines[-1]), chained=chained)
 
 
-def _looks(lines: Iterable[bytes], header: Header, where: str) -> Iterable[LookLine]:
+def _looks(lines: Iterable[bytes], header: Header, where: str, before: str) -> Iterable[LookLine]:
+    chained: bool | None = None
     for number, line in enumerate(lines, start=1):
         place = f"{where}: line {number + 1}"
         look = _parse(line, LookLine, where=place)
@@ -341,6 +365,20 @@ def _looks(lines: Iterable[bytes], header: Header, where: str) -> Iterable[LookL
                 where=place,
                 fix=_DAMAGED,
             )
+        if chained is None:
+            chained = bool(look.previous)
+        if chained and look.previous != before:
+            raise InvalidInputError(
+                "the line before it is not the one after which it was written: that was changed, "
+                "or one was taken out or put in",
+                where=place,
+                fix=_DAMAGED,
+            )
+        if not chained and look.previous:
+            raise InvalidInputError(
+                "a chained line follows one that is not", where=place, fix=_DAMAGED
+            )
+        before = line_hash(line)
         yield look
 
 

@@ -16,7 +16,9 @@ from davy.rollout.decide import decide
 from davy.rollout.explain import explain
 from davy.rollout.record import (
     Header,
+    LookLine,
     Record,
+    line_hash,
     look_line,
     parse_record,
     read_record,
@@ -232,3 +234,53 @@ def test_a_record_without_looks_and_one_cut_off_can_be_explained() -> None:
 def test_a_long_record_is_thinned_to_the_width_of_a_terminal() -> None:
     picture = next(line for line in explain(record(looks=200)).splitlines() if "weight  " in line)
     assert len(picture) < 100
+
+
+# -- the chain ---------------------------------------------------------------------------------
+
+
+def chained_lines() -> list[bytes]:
+    header, *looks = content().splitlines(keepends=True)
+    found = [header]
+    for line in looks:
+        entry = LookLine.model_validate_json(line)
+        found.append(to_line(entry, line_hash(found[-1])))
+    return found
+
+
+def test_a_chain_is_whole_and_its_tip_is_the_hash_of_the_last_line() -> None:
+    lines = chained_lines()
+    record = parse_record(b"".join(lines), where="r")
+    assert record is not None
+    assert record.chained
+    assert record.tip == line_hash(lines[-1])
+    assert replay(record).difference is None
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_a_change_that_decides_nothing_is_found_by_the_line_after_it(number: int) -> None:
+    lines = chained_lines()
+    key = b'"generation":1' if number == 0 else b'"message":"'
+    other = b'"generation":2' if number == 0 else b'"message":"x'
+    assert key in lines[number]
+    lines[number] = lines[number].replace(key, other, 1)
+    with pytest.raises(InvalidInputError, match=f"line {number + 2}.*was changed"):
+        parse_record(b"".join(lines), where="r")
+
+
+def test_lines_that_were_swapped_out_of_a_chain_are_found() -> None:
+    lines = chained_lines()
+    unchained = content().splitlines(keepends=True)
+    with pytest.raises(InvalidInputError, match="was changed"):
+        parse_record(b"".join([*lines[:3], *unchained[3:]]), where="r")
+    with pytest.raises(InvalidInputError, match="a chained line follows one that is not"):
+        parse_record(b"".join([*unchained[:3], *lines[3:]]), where="r")
+
+
+def test_the_last_line_is_vouched_for_by_a_tip_that_was_noted() -> None:
+    lines = chained_lines()
+    whole = parse_record(b"".join(lines), where="r")
+    cut = parse_record(b"".join(lines[:-1]), where="r")
+    assert whole is not None
+    assert cut is not None
+    assert cut.tip != whole.tip

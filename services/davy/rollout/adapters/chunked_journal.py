@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from davy.core.errors import InvalidInputError, TemporaryError
-from davy.rollout.record import Header, LookLine, Record, parse_record, to_line
+from davy.rollout.record import Header, LookLine, Record, line_hash, parse_record, to_line
 
 # Bytes after which the next line begins a new chunk.
 CHUNK_BYTES = 128 * 1024
@@ -122,11 +122,12 @@ class ChunkedJournal:
         self._last = self._chunks.create(0, to_line(header))
 
     def append(self, line: LookLine) -> None:
-        """Write one look."""
+        """Write one look, chained to the line before it."""
         self._leading()
         if self._last is None:
             raise InvalidInputError("has no header yet", where=self._where)
-        last, data = self._last, to_line(line)
+        last = self._last
+        data = to_line(line, line_hash(last.data.splitlines()[-1]))
         # Whether a failed write was done is not known: nothing more is written before a `read`.
         self._last = None
         if not last.sealed and len(last.data) + len(data) <= self._chunk_bytes:

@@ -15,7 +15,7 @@ from typing import Self
 
 from davy.core.errors import ConflictError, InvalidInputError, TemporaryError
 from davy.core.logging import get_logger
-from davy.rollout.record import Header, LookLine, Record, parse_record, to_line
+from davy.rollout.record import Header, LookLine, Record, line_hash, parse_record, to_line
 
 RECORD = "record.jsonl"
 LOCK = "lock"
@@ -39,6 +39,7 @@ class FolderJournal:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD
+        self._tip: str | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -97,11 +98,12 @@ class FolderJournal:
             with self.path.open("rb+") as file:
                 file.truncate(len(data) - cut)
                 os.fsync(file.fileno())
+        self._tip = _tip(record)
         return record
 
     def begin(self, header: Header) -> None:
         """Write the header."""
-        self._write(to_line(header))
+        self._write(to_line(header), chained=True)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # else a power cut may forget the file's name
@@ -109,10 +111,12 @@ class FolderJournal:
             os.close(folder)
 
     def append(self, line: LookLine) -> None:
-        """Write one look."""
-        self._write(to_line(line))
+        """Write one look, chained to the line before it."""
+        if self._tip is None:
+            self.read()
+        self._write(to_line(line, self._tip or ""), chained=bool(self._tip))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, chained: bool) -> None:
         length = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("ab") as file:
@@ -129,3 +133,11 @@ class FolderJournal:
                 fix="Nothing was decided: free the disk and start again, the rollout goes on",
                 delay=60.0,
             ) from None
+        self._tip = line_hash(data) if chained else ""
+
+
+def _tip(record: Record | None) -> str | None:
+    """Return the hash that the next line carries: none in a record that is not chained."""
+    if record is None:
+        return None
+    return record.tip if record.chained else ""
