@@ -17,6 +17,7 @@ from davy.core.errors import InvalidInputError
 from davy.rollout.sequential import (
     GRID_STEP,
     RATIO_MIXTURE,
+    Mixture,
     RateEvidence,
     RatioEvidence,
     half_normal_mixture,
@@ -359,3 +360,39 @@ def test_the_grid_is_fine_enough_for_its_stated_error(odds: float) -> None:
         exact = brute_force_log_evidence([interval], math.exp(x), 1.0)
         found = evidence.log_evidence_above(math.exp(x)) + 2 * evidence.grid_error
         assert abs(found - exact) <= 2 * evidence.grid_error + 1e-9 * abs(exact)
+
+
+# -- an independent implementation ------------------------------------------------------------
+
+
+def truncated_beta_mixture(rate: float, r: float, atoms: int = 20_000) -> Mixture:
+    """Beta(r / (1 - rate), r / rate), cut off below `rate`, as atoms of our kind."""
+    base = math.log(rate / (1 - rate))
+    edges = np.concatenate(([0.0], np.geomspace(1e-9, 30.0, atoms)))
+    distances = (edges[1:] + edges[:-1]) / 2
+    p = 1 / (1 + np.exp(-(base + distances)))
+    density = stats.beta.logpdf(p, r / (1 - rate), r / rate) + np.log(p) + np.log1p(-p)
+    weights = np.exp(density) * np.diff(edges)
+    keep = weights > 0
+    return Mixture(distances[keep], np.log(weights[keep] / weights[keep].sum()))
+
+
+@pytest.mark.parametrize(
+    ("rate", "r", "n", "k", "expected"),
+    [
+        (0.01, 0.06831314278891011, 100, 3, 0.5980333409292269),
+        (0.01, 0.06831314278891011, 1000, 25, 6.33352148618552),
+        (0.01, 0.06831314278891011, 5000, 60, -1.2398339544659491),
+        (0.01, 0.06831314278891011, 400, 0, -2.5497543474002873),
+        (0.2, 1.1040507925480423, 100, 3, -2.9585057353265816),
+        (0.2, 1.1040507925480423, 1000, 25, -5.2416515375062565),
+        (0.2, 1.1040507925480423, 400, 0, -4.463677774236387),
+    ],
+)
+def test_the_rate_with_a_beta_prior_is_the_beta_binomial_mixture_of_others(
+    rate: float, r: float, n: int, k: int, expected: float
+) -> None:
+    # Computed once with the package expectation (it needs Python 3.12): its one-sided
+    # BetaBinomialMixture with g = rate, h = 1 - rate, at s = k - n rate, v = n g h.
+    evidence = RateEvidence(n, k, truncated_beta_mixture(rate, r))
+    assert evidence.log_evidence_above(rate) == pytest.approx(expected, abs=2e-4)
