@@ -25,7 +25,7 @@ HEADER = "# Written by `davy slo generate` from {source}: change that, not this.
 def generate(slo: Slo) -> dict[str, Any]:
     """Return a Prometheus rule file for `slo`: what alerts need soon, and the period's budget.
 
-    Records, each labelled ``slo`` (the model) and ``objective``: ``davy:slo_errors:ratio_rateW``,
+    Records, each labelled ``slo`` (its name) and ``objective``: ``davy:slo_errors:ratio_rateW``,
     the share of bad events over window W, ``davy:slo_events:increaseW`` their number,
     ``davy:slo_objective:ratio`` the target, and ``davy:slo_error_budget_remaining:ratio`` what is
     left of the period's budget (1: all, below 0: overspent).
@@ -33,13 +33,13 @@ def generate(slo: Slo) -> dict[str, Any]:
     return {
         "groups": [
             {
-                "name": f"davy-slo-{slo.model}-burn",
+                "name": f"davy-slo-{slo.name or slo.model}-burn",
                 "interval": SOON,
                 "rules": [rule for item in slo.objectives for rule in records(slo, item)]
                 + [rule for item in slo.objectives for rule in alerts(slo, item)],
             },
             {
-                "name": f"davy-slo-{slo.model}-budget",
+                "name": f"davy-slo-{slo.name or slo.model}-budget",
                 "interval": LATER,
                 "rules": [rule for item in slo.objectives for rule in budget(slo, item)],
             },
@@ -129,8 +129,8 @@ def _alert(slo: Slo, objective: AnyObjective, burn: Burn) -> dict[str, Any]:
             ),
             "description": (
                 f"{_bad(objective)}: {{{{ $value | humanizePercentage }}}} in the last {long}, "
-                f"{_number(100 * (1 - objective.target))}% may be over {text(slo.period)}. At least "
-                f"{burn.share:.0%} of that budget went in the last {long}."
+                f"{_number(100 * (1 - objective.target))}% may be over {text(slo.period)}. "
+                f"At least {burn.share:.0%} of that budget went in the last {long}."
             ),
             "runbook_url": RUNBOOK,
         },
@@ -170,7 +170,14 @@ def _events(slo: Slo, objective: AnyObjective, window: timedelta) -> str:
 def _total(slo: Slo, objective: Availability | Latency, window: timedelta) -> str:
     if isinstance(objective, Availability):
         return _rate(slo, "davy_requests_total", window, 'outcome!="client_error"')
-    return _rate(slo, "davy_request_seconds_count", window)
+    # The bucket of all: of the same histograms, so that none is counted without its bound.
+    every = _rate_by_version(slo, window, "+Inf")
+    return f"sum({every} and {_rate_by_version(slo, window, _bound(objective.seconds))})"
+
+
+def _rate_by_version(slo: Slo, window: timedelta, bound: str) -> str:
+    matchers = _chosen(slo, f'le="{bound}"')
+    return f"sum by (version) (rate(davy_request_seconds_bucket{{{matchers}}}[{text(window)}]))"
 
 
 def _rate(slo: Slo, metric: str, window: timedelta, *matchers: str) -> str:
@@ -179,12 +186,17 @@ def _rate(slo: Slo, metric: str, window: timedelta, *matchers: str) -> str:
 
 
 def _bad_now(slo: Slo, objective: Freshness | Quality) -> str:
+    # What is gone is bad, not unknown, for as long as the longest alert remembers it.
+    memory = text(windows()[-1])
     if isinstance(objective, Freshness):
-        newest = f"max(davy_window_end_timestamp_seconds{{{_chosen(slo)}}})"
-        return f"time() - {newest} > bool {round(objective.max_age.total_seconds())}"
+        metric = f"davy_window_judged_timestamp_seconds{{{_chosen(slo)}}}"
+        seen = f"max(last_over_time({metric}[{memory}]))"
+        return f"time() - {seen} > bool {round(objective.max_age.total_seconds())}"
     metric = f"davy_performance_{objective.source}"
     chosen = _chosen(slo, f'metric="{objective.metric}"', 'segment="all"')
-    return f"min({metric}{{{chosen}}}) < bool {objective.floor:g}"
+    now = f"min({metric}{{{chosen}}}) < bool {_number(objective.floor)}"
+    gone = f"min(last_over_time({metric}{{{chosen}}}[{memory}])) * 0 + 1"
+    return f"({now}) or ({gone})"
 
 
 def _chosen(slo: Slo, *matchers: str) -> str:
@@ -197,7 +209,7 @@ def _bound(seconds: float) -> str:
 
 
 def _labels(slo: Slo, objective: AnyObjective) -> dict[str, str]:
-    return {"slo": slo.model, "objective": objective.name}
+    return {"slo": slo.name or slo.model, "objective": objective.name}
 
 
 def _matchers(labels: dict[str, str]) -> str:

@@ -88,12 +88,14 @@ AnyObjective = Annotated[Availability | Latency | Freshness | Quality, Field(dis
 class Slo(HandWritten):
     """The objectives of one model.
 
-    ``period`` is what the error budget is counted over; ``selector`` adds to the label matchers of
-    every query (``namespace="shop"``).
+    ``name`` tells it from others of the same model, such as one in another namespace (default: the
+    model's); ``period`` is what the error budget is counted over; ``selector`` adds to the label
+    matchers of every query (``namespace="shop"``).
     """
 
     schema_version: Literal[1] = 1
     model: Name
+    name: Name | None = None
     period: Period = timedelta(days=30)
     team: Name
     selector: str = ""

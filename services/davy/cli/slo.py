@@ -7,6 +7,7 @@ Not here: the rules (`davy.slo`).
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,7 @@ def generate(
     if operator:
         resource = prometheus_rule(
             wanted,
-            name=f"davy-slo-{wanted.model.replace('_', '-').lower()}",
+            name=f"davy-slo-{_object_name(wanted.name or wanted.model)}",
             labels={"app.kubernetes.io/part-of": "davy"},
         )
         text = yaml.safe_dump(resource, sort_keys=False, width=100)
@@ -62,6 +63,11 @@ def generate(
     else:
         write_atomic(out, text)
         print(out)
+
+
+def _object_name(name: str) -> str:
+    """Return a name as Kubernetes takes it: lower case, digits, hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _check_bound(seconds: float, package: Path | None, *, where: str) -> None:

@@ -96,7 +96,7 @@ def test_the_later_override_wins():
         ("compression.candidates=[fp32, int4]", "compression.candidates.1"),
         ("rollout.indicators.slow.name=slo", "rollout.indicators.1.name"),
         ("rollout.indicators.slow.name=errors", "rollout.indicators names 'errors' twice"),
-        ("rollout.indicators.slow.name=parity", "rollout.indicators.1.name"),
+        ("rollout.indicators.slow.name=sloth", "rollout.indicators.1.name"),
         ("rollout.indicators.slow.ratio=0.9", "greater than or equal to 1"),
         ("rollout.indicators.slow.ratio=100", "less than 100"),
         ("rollout.indicators.slow.allowance=1", "less than 1"),

@@ -62,9 +62,10 @@ def test_the_number_of_requests_that_a_team_names_is_taken():
 def test_quality_is_of_the_whole_and_of_time():
     found = {r["record"]: r["expr"] for r in rules(slo({**QUALITY, "floor": 0.2, "target": 0.9}))
              if "record" in r}  # fmt: skip
-    assert found["davy:slo_bad:bool"] == (
-        'min(davy_performance_realised{model="m",metric="ndcg@10",segment="all"}) < bool 0.2'
-    )
+    metric = 'davy_performance_realised{model="m",metric="ndcg@10",segment="all"}'
+    now, gone = found["davy:slo_bad:bool"].split(" or ")
+    assert now == f"(min({metric}) < bool 0.2)"
+    assert gone == f"(min(last_over_time({metric}[3d])) * 0 + 1)"
     assert found["davy:slo_errors:ratio_rate1h"].startswith("avg_over_time(davy:slo_bad:bool{")
 
 
@@ -89,3 +90,9 @@ def test_who_is_woken_reads_what_is_bad_and_how_much_of_it_may_be(kind: str):
     assert first["alert"] == ALERT
     assert "0.1% may be over 30d" in first["annotations"]["description"]
     assert ("0.25 s" in first["annotations"]["description"]) == (kind == "latency")
+
+
+def test_two_files_of_one_model_are_told_apart_by_their_names():
+    (one, *_), (two, *_) = (rules(slo(AVAILABILITY, name=name)) for name in ("staging", "shop"))
+    assert (one["labels"]["slo"], two["labels"]["slo"]) == ("staging", "shop")
+    assert 'model="m"' in one["expr"]
