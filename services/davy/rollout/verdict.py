@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from davy.rollout.pods import GROSS, RESERVED, Kept, LeftOut, PodAction, PodCounts
-from davy.rollout.sequential import Bounds, RateEvidence, RatioEvidence, check_counts
+from davy.rollout.sequential import REACH, Bounds, RateEvidence, RatioEvidence, check_counts
 
 Outcome = Literal["fail", "pass", "inconclusive"]
 
@@ -182,7 +182,7 @@ def judge(
     verdict = _judge(criterion, kept, alpha_pass, _seen(evidence, kept), near)
     if verdict.outcome != "fail" or left_out is not None:
         return verdict
-    action, why = _explained_by_a_pod(criterion, evidence, verdict, same_host=same_host)
+    action, why = _explained_by_a_pod(criterion, evidence, same_host=same_host)
     if not why:
         return verdict
     reason = f"{why}; {verdict.reason}"
@@ -200,7 +200,12 @@ def judge_parts(
         judge(replace(share, name=name), evidence, near=near) for name, evidence in parts.items()
     ]
     order = {"fail": 0, "inconclusive": 1, "pass": 2}
-    worst_one = min(verdicts, key=lambda item: (order[item.outcome], -item.ratio.lower))
+
+    def badness(verdict: Verdict) -> tuple[int, float]:
+        against = parts[verdict.indicator].ratio.log_evidence_above(criterion.ratio)
+        return order[verdict.outcome], -against
+
+    worst_one = min(verdicts, key=badness)
     reason = f"{worst_one.indicator}: {worst_one.reason}"
     return replace(worst_one, indicator=criterion.name, reason=reason)
 
@@ -208,26 +213,32 @@ def judge_parts(
 def _judge(
     criterion: Criterion, kept: Kept, alpha_pass: float, seen: str, near: Verdict | None
 ) -> Verdict:
-    alphas = {"alpha_lower": criterion.alpha_fail, "alpha_upper": alpha_pass / 2}
+    """Return the verdict on some of the counts: decided at the limits, told by the bounds.
+
+    A search for a bound ends a little before it, and where depends on where it began; the evidence
+    against the limit itself does not. So an engine that goes on, one that starts anew and a replay
+    decide the same.
+    """
+    alpha_upper = alpha_pass / 2
+    alphas = {"alpha_lower": criterion.alpha_fail, "alpha_upper": alpha_upper}
     ratio = kept.ratio.bounds(**alphas, near=near.ratio if near else None)
     rate = kept.rate.bounds(**alphas, near=near.rate if near else None)
-    over_ratio = ratio.lower > criterion.ratio
-    # With no allowance there is nothing to be above: the ratio alone decides.
-    over_rate = rate.lower > criterion.allowance or criterion.allowance == 0
     outcome: Outcome
-    if over_ratio and over_rate:
+    if fails(criterion, kept):
         outcome = "fail"
         reason = (
             f"at least {ratio.lower:.3g} times the stable rate (tolerable {criterion.ratio:g}) and "
             f"at least {rate.lower:.3%} of requests (allowed {criterion.allowance:.3%}); {seen}"
         )
-    elif ratio.upper <= criterion.ratio:
+    elif kept.ratio.log_evidence_below(criterion.ratio) >= -math.log(alpha_upper):
         outcome = "pass"
         reason = (
             f"at most {ratio.upper:.3g} times the stable rate (tolerable {criterion.ratio:g}); "
             f"{seen}"
         )
-    elif rate.upper <= criterion.allowance:
+    elif criterion.allowance and kept.rate.log_evidence_below(criterion.allowance) >= -math.log(
+        alpha_upper
+    ):
         outcome = "pass"
         reason = f"at most {rate.upper:.3%} of requests (allowed {criterion.allowance:.3%}); {seen}"
     else:
@@ -241,7 +252,7 @@ def _judge(
 
 
 def _explained_by_a_pod(
-    criterion: Criterion, evidence: Evidence, verdict: Verdict, *, same_host: bool
+    criterion: Criterion, evidence: Evidence, *, same_host: bool
 ) -> tuple[PodAction | None, str]:
     """Return what to ask of the pods, and why a fail is not believed yet; empty when it is."""
     pods = evidence.left_out.pods
@@ -252,7 +263,7 @@ def _explained_by_a_pod(
         if len(carrying) == 1:
             return PodAction("replace", carrying[0]), f"it hangs on the pod {carrying[0]} alone"
         return None, f"not shown yet without each of the pods {', '.join(carrying)}"
-    if not pods or same_host or verdict.ratio.lower > GROSS * criterion.ratio:
+    if not pods or same_host or _gross(criterion, evidence.ratio):
         return None, ""
     if criterion.node_like or (
         evidence.model_only is not None and not fails(criterion, evidence.model_only)
@@ -261,8 +272,18 @@ def _explained_by_a_pod(
     return None, ""
 
 
+def _gross(criterion: Criterion, ratio: RatioEvidence) -> bool:
+    limit = GROSS * criterion.ratio
+    if math.log(limit) >= REACH:
+        return False
+    return ratio.log_evidence_above(limit) >= -math.log(criterion.alpha_fail)
+
+
 def fails(criterion: Criterion, kept: Kept) -> bool:
-    """Return whether the evidence alone fails: the same as its bounds say, without finding them."""
+    """Return whether the evidence against the limits fails it; pods are not asked.
+
+    With no allowance there is no rate to be above: the ratio alone decides.
+    """
     threshold = -math.log(criterion.alpha_fail)
     if kept.ratio.log_evidence_above(criterion.ratio) < threshold:
         return False
