@@ -1,6 +1,7 @@
 """A detector that hangs, is slow, refuses, or is gone: requests are answered as if it were well."""
 
 import json
+import socket
 import statistics
 import threading
 import time
@@ -18,7 +19,12 @@ pytestmark = pytest.mark.xdist_group("predictor")
 INFER = "/v2/models/tiny/infer"
 REQUESTS = 120
 # Of one post of the log; longer than any request may take here.
-TIMEOUT = 0.5
+TIMEOUT = 2.0
+# Of a slow receiver: several of them fit into the time-out.
+SLOW = 0.5
+# Exchanges that wait, at most. While one post is slow, 30 requests a second overflow it; while the
+# receiver is well, only more than a client that asks one after the other can send.
+QUEUE = 15
 BODY = json.dumps(
     {
         "inputs": [
@@ -38,7 +44,11 @@ class StandInReceiver:
         self.manner = "well"
         self.released = threading.Event()
         self._server: ThreadingHTTPServer | None = None
-        self.port = 0
+        # Holds the port while nobody listens at it, so that nobody else is given it.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port = int(self._held.getsockname()[1])
         self.open()
 
     def open(self) -> None:
@@ -52,7 +62,7 @@ class StandInReceiver:
                 if outer.manner == "hangs":
                     outer.released.wait(60)
                 if outer.manner == "slow":
-                    time.sleep(TIMEOUT / 2)
+                    time.sleep(SLOW)
                 if outer.manner in ("breaks", "gone"):
                     self.close_connection = True
                     return
@@ -63,9 +73,11 @@ class StandInReceiver:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
+        class Server(ThreadingHTTPServer):
+            allow_reuse_port = True
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -73,6 +85,10 @@ class StandInReceiver:
         self.released.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def release(self) -> None:
+        """Let others have the port."""
+        self._held.close()
 
     def become(self, manner: str) -> None:
         before, self.manner = self.manner, manner
@@ -91,6 +107,7 @@ def receiver() -> Iterator[StandInReceiver]:
     stand_in = StandInReceiver()
     yield stand_in
     stand_in.close()
+    stand_in.release()
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +122,7 @@ def url(
         "payload_url": f"http://127.0.0.1:{receiver.port}/",
         "payload_interval_seconds": "0.02",
         "payload_timeout_seconds": str(TIMEOUT),
-        "payload_queue": "30",
+        "payload_queue": str(QUEUE),
     }
     with predictor.predictor_server(
         package.path, tmp_path_factory.mktemp("server"), settings
@@ -149,22 +166,22 @@ def settled(client: httpx.Client) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("manner", "reasons"),
+    ("manner", "reasons", "also"),
     [
-        ("hangs", {"timeout", "queue_full"}),
-        ("slow", {"queue_full"}),
-        ("gone", {"error", "refused", "queue_full"}),
-        ("breaks", {"error", "queue_full"}),
-        ("fails", {"error", "queue_full"}),
+        ("hangs", {"timeout"}, {"queue_full"}),
+        ("slow", {"queue_full"}, {"timeout"}),
+        ("gone", {"error", "refused"}, {"queue_full"}),
+        ("breaks", {"error"}, {"queue_full"}),
+        ("fails", {"error"}, {"queue_full"}),
     ],
 )
 def test_no_request_waits_for_the_detector(
-    url: str, receiver: StandInReceiver, manner: str, reasons: set[str]
+    url: str, receiver: StandInReceiver, manner: str, reasons: set[str], also: set[str]
 ) -> None:
     with httpx.Client(base_url=url, timeout=10) as client:
         ask(client)
-        before = settled(client)
         well, ill = ask(client), []
+        before = settled(client)
         try:
             receiver.become(manner)
             ill = ask(client)
@@ -172,13 +189,13 @@ def test_no_request_waits_for_the_detector(
             during = settled(client) if manner != "slow" else {}
         finally:
             receiver.become("well")
-        well += ask(client)
         after = during or settled(client)
+        well += ask(client)
     figures = f"well {statistics.median(well):.4f} s, {manner} {statistics.median(ill):.4f} s"
     # Wide, because other tests use the same cores; one that waited for the log would have waited
-    # for half of its time-out at the least.
+    # for a slow receiver's pause at the least.
     assert statistics.median(ill) < statistics.median(well) + 0.05, figures
-    assert statistics.quantiles(ill, n=20)[-1] < TIMEOUT / 2, figures
+    assert statistics.quantiles(ill, n=20)[-1] < SLOW, figures
     grown = {name for name in after if after[name] > before.get(name, 0)} - {"told"}
-    assert grown <= reasons
-    assert grown, "nothing was dropped, so nothing was tried"
+    assert grown <= reasons | also
+    assert grown & reasons, f"only {grown} grew, so {manner} was not tried"
