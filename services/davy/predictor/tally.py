@@ -28,19 +28,23 @@ class Tallies:
     """All tallies of a process; registered as a collector, it hands over before others are read."""
 
     def __init__(self) -> None:
-        self._flushes: list[Callable[[], None]] = []
+        # One for each child: a package that is loaded again binds the same ones again.
+        self._counters: dict[Counter, CounterTally] = {}
+        self._histograms: dict[Histogram, HistogramTally] = {}
         self._due = False
 
     def counter(self, child: Counter) -> CounterTally:
-        """Return a tally for a bound child."""
-        tally = CounterTally(child, self.changed)
-        self._flushes.append(tally.flush)
+        """Return the tally of a bound child."""
+        tally = self._counters.get(child)
+        if tally is None:
+            tally = self._counters[child] = CounterTally(child, self.changed)
         return tally
 
     def histogram(self, child: Histogram) -> HistogramTally:
-        """Return a tally for a bound child."""
-        tally = HistogramTally(child, self.changed)
-        self._flushes.append(tally.flush)
+        """Return the tally of a bound child."""
+        tally = self._histograms.get(child)
+        if tally is None:
+            tally = self._histograms[child] = HistogramTally(child, self.changed)
         return tally
 
     def changed(self) -> None:
@@ -59,8 +63,10 @@ class Tallies:
     def flush(self) -> None:
         """Hand everything over."""
         self._due = False
-        for flush in self._flushes:
-            flush()
+        for counter in self._counters.values():
+            counter.flush()
+        for histogram in self._histograms.values():
+            histogram.flush()
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: it has no metrics of its own."""

@@ -94,3 +94,23 @@ def test_a_histogram_gets_what_it_would_have_observed_itself(
         total = registry.get_sample_value("itself_sum")
         assert registry.get_sample_value("ours_sum") == pytest.approx(total)
         assert registry.get_sample_value("ours_count") == registry.get_sample_value("itself_count")
+
+
+def test_a_child_has_one_tally_however_often_it_is_asked_for(
+    registry: CollectorRegistry, tallies: Tallies
+) -> None:
+    """A package that is loaded again binds the same children again."""
+    family = Counter("c", "", ["model"], registry=registry)
+    histogram = Histogram("h", "", ["model"], registry=registry, buckets=(0.1, 1.0))
+    first, again = (tallies.counter(family.labels("tiny")) for _ in range(2))
+    assert again is first
+    assert tallies.counter(family.labels("other")) is not first
+    one, same = (tallies.histogram(histogram.labels("tiny")) for _ in range(2))
+    assert same is one
+
+    async def count() -> None:
+        first.inc()
+        again.inc(2)
+
+    asyncio.run(count())
+    assert registry.get_sample_value("c_total", {"model": "tiny"}) == 3
