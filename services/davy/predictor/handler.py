@@ -37,6 +37,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_MESSAGE_LENGTH = 1000
 MAX_TIMEOUT_MS = 3_600_000
+# For a body to come whole. Nothing else ends a client that stops half-way, and the end of the
+# process waits for it; shorter than the half minute that a Pod is given to end.
+BODY_SECONDS = 20.0
 TIMEOUT_HEADER = "davy-timeout-ms"
 
 _JSON = (b"content-type", b"application/json")
@@ -62,6 +65,10 @@ class InferHeaders(NamedTuple):
     content_length: int | None = None
     header_length: int | None = None
     timeout_seconds: float | None = None
+
+
+class _BodyLateError(Exception):
+    """A body did not come whole within `BODY_SECONDS`."""
 
 
 class Disconnected(Exception):  # noqa: N818 (a course of events, not an error)
@@ -117,9 +124,10 @@ class Handler:
         try:
             answer = await self._answer(scope, receive)
         except Disconnected:
-            # Nobody reads this. But BentoML's timeout waits for an answer, for half a minute, and
-            # the end of the process waits for that.
+            # Nobody reads this, but the server wants every request answered.
             answer = _error(400, "the client went away")
+        except _BodyLateError:
+            answer = self._body_late()
         body = b"" if scope["method"] == "HEAD" else answer.encoded.body
         headers = [
             answer.media_type or (_JSON if answer.encoded.header_length is None else _BINARY),
@@ -181,7 +189,7 @@ class Handler:
                 where="/v2/repository",
                 fix="Set DAVY_PREDICTOR_REPOSITORY_API=true to allow it",
             )
-        body = await _read(receive, self._max_body_bytes)
+        body = await self._body(receive, None)
         if body is None:
             return self._too_large()
         done: Any
@@ -230,6 +238,8 @@ class Handler:
             in_time(self._clock, deadline, TIMEOUT_HEADER)
         except Disconnected:
             raise
+        except _BodyLateError:
+            return "client_error", self._body_late()
         except Exception as error:
             failed = failure(error, request_id, served.plane, self._log)
             return failed.outcome, _refusal(failed.error)
@@ -267,15 +277,24 @@ class Handler:
             (b"connection", b"close"),
         )
 
+    def _body_late(self) -> Answer:
+        # The rest may still come, so the connection cannot be used again.
+        return _error(
+            408,
+            f"the body did not come whole within {BODY_SECONDS:g} s. Send it faster, or fewer rows",
+            (b"connection", b"close"),
+        )
+
     async def _body(self, receive: Receive, deadline: float | None) -> bytes | None:
         """Return the body, None when it is too large."""
-        if deadline is None:
-            return await _read(receive, self._max_body_bytes)
+        left = math.inf if deadline is None else max(0.0, deadline - self._clock.monotonic())
         try:
-            async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+            async with asyncio.timeout(min(left, BODY_SECONDS)):
                 return await _read(receive, self._max_body_bytes)
         except TimeoutError:
-            raise late(TIMEOUT_HEADER) from None
+            if left <= BODY_SECONDS:
+                raise late(TIMEOUT_HEADER) from None
+            raise _BodyLateError from None
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:

@@ -177,6 +177,7 @@ def _post(summary: str, contract: Contract) -> Json:
     refused = {
         "400": "Malformed, or against the contract",
         "404": "No such model or version",
+        "408": "The body did not come whole in time",
         "413": "Too large",
         "415": "Content type or encoding not supported",
         "429": "Shed: try again later",

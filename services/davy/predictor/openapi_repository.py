@@ -38,6 +38,7 @@ _INDEX: Json = {
             "The models",
             {"type": "array", "items": {"$ref": "#/components/schemas/RepositoryModel"}},
         ),
+        "408": _error("The body did not come whole in time"),
         "413": _error("The body is too large"),
     },
 }
@@ -51,6 +52,7 @@ _LOAD: Json = {
         "200": _answer("It took over", _state("READY")),
         "400": _error("Malformed, another model's package, or a folder that may not be named"),
         "404": _error("No such package"),
+        "408": _error("The body did not come whole in time"),
         "413": _error("The body is too large"),
         "422": _error("Its hashes or its signature do not match; what was served still is"),
         "500": _error("It cannot be opened or executed; what was served still is"),
@@ -61,6 +63,7 @@ _UNLOAD: Json = {
     "responses": {
         "200": _answer("It is served no longer", _state("UNAVAILABLE")),
         "404": _error("No such model"),
+        "408": _error("The body did not come whole in time"),
         "413": _error("The body is too large"),
     },
 }

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from davy.core.clock import ManualClock
+from davy.predictor import handler as handler_module
 from davy.predictor.handler import Handler
 from davy.predictor.model import Model
 from davy.predictor.payload import Exchange
@@ -289,6 +290,53 @@ def test_a_body_that_does_not_come_in_time_is_a_timeout(
     assert outcomes(registry) == {"timeout": 1}
 
 
+class StandInRepositoryApi:
+    """Would change something if a body came."""
+
+    async def load(self, _name: str, _body: bytes) -> Any:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("began", [False, True])
+@pytest.mark.parametrize(
+    ("path", "timeout", "counted"),
+    [
+        (INFER, None, {"client_error": 1}),
+        (INFER, b"60000", {"client_error": 1}),
+        ("/v2/repository/models/tiny/load", None, {}),
+    ],
+)
+def test_a_body_that_stops_half_way_is_not_waited_for_endlessly(
+    make_handler: Callable[..., Handler],
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    timeout: bytes | None,
+    counted: dict[str, float],
+    began: bool,
+) -> None:
+    monkeypatch.setattr(handler_module, "BODY_SECONDS", 0.05)
+    sent: list[dict[str, Any]] = []
+    pieces = [{"type": "http.request", "body": b"{", "more_body": True}] if began else []
+
+    async def receive() -> dict[str, Any]:
+        if not pieces:
+            await asyncio.Event().wait()
+        return pieces.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [] if timeout is None else [(b"davy-timeout-ms", timeout)]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    handler = make_handler(repository=StandInRepositoryApi())
+    asyncio.run(asyncio.wait_for(handler(scope, receive, send), 10))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert b"did not come whole" in sent[1]["body"]
+    assert outcomes(registry) == counted
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 10_000])
 def test_a_body_in_pieces(make_handler: Callable[..., Handler], chunk: int) -> None:
     content = body(feed()).body
@@ -344,7 +392,7 @@ def test_a_client_that_leaves_is_not_counted_and_its_request_ends(
     scope = {"type": "http", "method": "POST", "path": INFER, "headers": []}
     asyncio.run(make_handler()(scope, receive, send))
     assert outcomes(registry) == {}
-    # Nobody reads it, but what waits for an answer (BentoML's timeout) goes on.
+    # Nobody reads it, but the server wants every request answered.
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
