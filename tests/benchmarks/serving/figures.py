@@ -13,7 +13,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One server asked for one case in one round."""
+    """One server asked for one case in one round.
+
+    Attributes
+    ----------
+    requests : int
+        Requests that were answered 200: nothing else is a server's throughput or latency.
+    failed : int
+        Requests that were answered otherwise, or not at all.
+    cpu_seconds : float
+        Processor seconds of the server, those for failed requests too.
+    p50, p99 : float
+        Seconds of the requests that were answered 200; not a number where there are none.
+    """
 
     server: str
     case: str
@@ -27,12 +39,12 @@ class Cell:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests answered 200 a second."""
         return self.requests / self.seconds
 
     @property
     def cpu(self) -> float:
-        """Processor seconds of the server for a request."""
+        """Processor seconds of the server for a request answered 200."""
         return self.cpu_seconds / self.requests
 
 
@@ -49,13 +61,15 @@ Quantity = Callable[[Cell], float]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of the values do not exceed.
+    """Return the value that `share` of the values do not exceed; of no values, not a number.
 
     Examples
     --------
     >>> percentile([4.0, 1.0, 3.0, 2.0], 0.5), percentile([4.0, 1.0, 3.0, 2.0], 0.99)
     (2.0, 4.0)
     """
+    if not values:
+        return math.nan
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
@@ -68,8 +82,8 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def of(cells: Iterable[Cell], server: str, case: str) -> dict[int, Cell]:
-    """Return a server's cells of a case by their round."""
-    return {c.round: c for c in cells if c.server == server and c.case == case}
+    """Return a server's cells of a case by their round, those without any answer left out."""
+    return {c.round: c for c in cells if c.server == server and c.case == case and c.requests}
 
 
 def absolute(cells: Sequence[Cell], server: str, case: str, what: Quantity) -> Spread | None:

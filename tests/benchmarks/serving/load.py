@@ -23,11 +23,33 @@ GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 @dataclass(slots=True)
 class Measured:
-    """Seconds of each answer, answers that were no 200, and how long it all took."""
+    """What a load found.
+
+    Attributes
+    ----------
+    latencies : list of float
+        Seconds of each answer of 200. A refusal is quick: it would flatter rate and latency.
+    failed : int
+        Requests that were answered otherwise, or not at all.
+    seconds : float
+        How long it all took.
+    """
 
     latencies: list[float] = field(default_factory=list)
     failed: int = 0
     seconds: float = 0.0
+
+    def answered(self, seconds: float, ok: bool) -> None:
+        """Count an answer."""
+        if ok:
+            self.latencies.append(seconds)
+        else:
+            self.failed += 1
+
+    @property
+    def ended(self) -> int:
+        """Requests that are not on their way any more."""
+        return len(self.latencies) + self.failed
 
 
 class Connection(asyncio.Protocol):
@@ -130,8 +152,7 @@ class Client:
         def answered(connection: Connection, ok: bool) -> None:
             nonlocal flying
             now = time.perf_counter()
-            measured.latencies.append(now - connection.asked_at)
-            measured.failed += not ok
+            measured.answered(now - connection.asked_at, ok)
             if now < end:
                 connection.ask(next(turn), now)
                 return
@@ -163,20 +184,27 @@ class Client:
         due = deque((start + np.cumsum(gaps)).tolist())
         idle = deque(self._connections[:connections])
         total = len(due)
+        closed = False
 
         def answered(connection: Connection, ok: bool) -> None:
-            measured.latencies.append(time.perf_counter() - connection.asked_at)
-            measured.failed += not ok
+            measured.answered(time.perf_counter() - connection.asked_at, ok)
             idle.append(connection)
 
-        self.answered = answered
+        def lost() -> None:
+            nonlocal closed
+            closed = True
+
+        self.answered, self.lost = answered, lost
         # It looks at the clock without a pause: a timer is only good for milliseconds.
         limit = start + seconds + 30
-        while len(measured.latencies) < total and time.perf_counter() < limit:
+        while measured.ended < total and time.perf_counter() < limit:
+            if closed:
+                raise ConnectionError("the server closed a connection")
             while due and idle and due[0] <= time.perf_counter():
                 idle.popleft().ask(message, due.popleft())
             await asyncio.sleep(0)
-        measured.failed += total - len(measured.latencies)
+        self.lost = lambda: None
+        measured.failed += total - measured.ended
         measured.seconds = time.perf_counter() - start
         return measured
 
@@ -193,9 +221,10 @@ async def grpc_closed(port: int, message: bytes, calls: int, seconds: float) -> 
             while (now := time.perf_counter()) < started + seconds:
                 try:
                     await call(message, timeout=30)
+                    ok = True
                 except grpc.aio.AioRpcError:
-                    measured.failed += 1
-                measured.latencies.append(time.perf_counter() - now)
+                    ok = False
+                measured.answered(time.perf_counter() - now, ok)
 
         await asyncio.gather(*(again() for _ in range(calls)))
         measured.seconds = time.perf_counter() - started

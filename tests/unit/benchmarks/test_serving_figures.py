@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from tests.benchmarks.serving.figures import Cell, Spread, absolute, percentile, ratio, spread
 
@@ -37,6 +39,15 @@ def test_processor_time_is_for_a_request() -> None:
     assert found is not None
     assert found.median == pytest.approx(0.00075)
     assert (found.low, found.high) == (0.0005, 0.001)
+
+
+def test_a_round_without_an_answer_is_left_out() -> None:
+    refused = Cell("ours", "c", 1, 0, 90, 1.0, 0.5, math.nan, math.nan)
+    cells = [cell("ours", 0, 200), refused, cell("theirs", 0, 100), cell("theirs", 1, 100)]
+    assert absolute(cells, "ours", "c", lambda c: c.p99) == Spread(0.002, 0.002, 0.002)
+    assert ratio(cells, "ours", "theirs", "c", lambda c: c.rate) == Spread(2.0, 2.0, 2.0)
+    assert ratio(cells, "theirs", "ours", "c", lambda c: c.cpu) == Spread(2.0, 2.0, 2.0)
+    assert math.isnan(percentile([], 0.99))
 
 
 def test_nothing_has_no_spread() -> None:
