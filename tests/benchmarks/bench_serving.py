@@ -1,8 +1,8 @@
 """What serving costs, beside what else could serve the same model: one run, interleaved rounds.
 
 ``python -m tests.benchmarks.bench_serving`` writes its tables into services/README.md;
-``--quick`` only sees whether everything runs; ``--only Davy,Starlette`` leaves the others out, and
-``--json FILE`` keeps every measurement: neither of these writes a table.
+``--quick`` only sees whether everything runs; ``--only davy,starlette`` leaves the others out, and
+``--json FILE`` keeps every measurement: none of these writes a table.
 
 Servers are on the first core and the client is on the second, where there are two.
 """
@@ -17,14 +17,26 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import uvloop
+from grpc.aio import AioRpcError
 from tests.benchmarks.serving import figures, report
 from tests.benchmarks.serving.figures import Cell, percentile
 from tests.benchmarks.serving.fleet import DAVY, KSERVE, RAW, Fleet, NotInstalledError, Rival
+from tests.benchmarks.serving.found import (
+    METHODS,
+    Broken,
+    Found,
+    grpc_case,
+    is_two,
+    one,
+    open_case,
+    raw_case,
+    two,
+)
 from tests.benchmarks.serving.load import Client, Measured, grpc_closed
 from tests.benchmarks.serving.processes import NotStartedError, start
 from tests.benchmarks.serving.workload import (
@@ -41,6 +53,8 @@ from davy.protocol.grpc_codec import encode_request
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest
 
+# What a start with two workers has after the name of its server.
+TWO = "_2"
 GRPC_ROWS = (1, 100)
 GRPC_CALLS = 8
 LOADS = (0.5, 0.8)
@@ -78,7 +92,7 @@ class Bench:
 
     effort: Effort
     fleet: Fleet
-    found: report.Found
+    found: Found
     client_core: int | None
 
     async def cell(
@@ -90,17 +104,16 @@ class Bench:
             return
         client = Client(rival.port)
         try:
-            await client.closed(messages, case.connections, self.effort.warm_seconds)
-            before = rival.process.cpu_seconds()
-            gc.collect()
-            measured = await client.closed(messages, case.connections, seconds)
-        except (ConnectionError, TimeoutError) as error:
-            self.found.broken.append(f"{rival.name}, {case}: {error or 'no answer in time'}")
-            _say(self.found.broken[-1])
-            return
+            await self._take(
+                rival,
+                str(case),
+                number,
+                lambda: client.closed(messages, case.connections, self.effort.warm_seconds),
+                lambda: client.closed(messages, case.connections, seconds),
+                name,
+            )
         finally:
             client.close()
-        self._add(rival, str(case), number, measured, before, name)
 
     async def opened(self, rival: Rival, share: float, number: int) -> None:
         """Measure latency at a share of what the server reached with 64 connections."""
@@ -110,28 +123,55 @@ class Bench:
         messages = rival.ask(MAIN)
         if busiest is None or not messages:
             return
+        rate = share * busiest.median
         client = Client(rival.port)
         try:
-            await client.closed(messages, MAIN.connections, self.effort.warm_seconds)
-            before = rival.process.cpu_seconds()
-            gc.collect()
-            rate = share * busiest.median
-            measured = await client.opened(messages[0], rate, self.effort.open_seconds)
+            await self._take(
+                rival,
+                open_case(share),
+                number,
+                lambda: client.closed(messages, MAIN.connections, self.effort.warm_seconds),
+                lambda: client.opened(messages[0], rate, self.effort.open_seconds),
+            )
         finally:
             client.close()
-        self._add(rival, report.open_case(share), number, measured, before)
 
     async def grpc(self, rival: Rival, rows: int, number: int) -> None:
         """Measure gRPC once."""
-        if rival.grpc_port is None:
+        port = rival.grpc_port
+        if port is None:
             return
         request = InferRequest((tensor("features", make_rows(rows)),))
         message = encode_request(request, NAME).SerializeToString()
-        await grpc_closed(rival.grpc_port, message, GRPC_CALLS, self.effort.grpc_warm_seconds)
-        before = rival.process.cpu_seconds()
-        gc.collect()
-        measured = await grpc_closed(rival.grpc_port, message, GRPC_CALLS, self.effort.seconds)
-        self._add(rival, report.grpc_case(rows), number, measured, before)
+        await self._take(
+            rival,
+            grpc_case(rows),
+            number,
+            lambda: grpc_closed(port, message, GRPC_CALLS, self.effort.grpc_warm_seconds),
+            lambda: grpc_closed(port, message, GRPC_CALLS, self.effort.seconds),
+        )
+
+    async def _take(
+        self,
+        rival: Rival,
+        case: str,
+        number: int,
+        warm: Callable[[], Awaitable[Measured]],
+        measure: Callable[[], Awaitable[Measured]],
+        name: str = "",
+    ) -> None:
+        """Warm up and measure; a server that ends it is told of, and the run goes on."""
+        try:
+            await warm()
+            before = rival.process.cpu_seconds()
+            gc.collect()
+            measured = await measure()
+        except (ConnectionError, TimeoutError, AioRpcError) as error:
+            broken = Broken(name or rival.name, case, _reason(error))
+            self.found.broken.append(broken)
+            _say(f"{broken.server}, {case}: {broken.reason}")
+            return
+        self._add(rival, case, number, measured, before, name)
 
     def _add(
         self,
@@ -176,7 +216,7 @@ class Bench:
         self.found.cells.append(
             Cell(
                 RAW,
-                report.raw_case(rows),
+                raw_case(rows),
                 number,
                 len(times),
                 0,
@@ -193,7 +233,9 @@ class Bench:
             for rival in rivals:
                 await self.cell(rival, MAIN, number, self.effort.main_seconds)
         for rival in rivals:
-            self.found.memory[rival.name] = rival.process.memory_mb()
+            memory = rival.process.memory_mb()
+            if memory is not None:
+                self.found.memory[rival.name] = memory
         for rows in (1, 10, 100, 1000):
             for number in range(self.effort.rounds):
                 self.raw(rows, number)
@@ -228,20 +270,27 @@ class Bench:
         _say("two workers")
 
 
+def _reason(error: Exception) -> str:
+    """Return a line about what ended a measurement."""
+    if isinstance(error, AioRpcError):
+        return f"gRPC {error.code().name}: {error.details()}"
+    return str(error) or "no answer in time"
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
 @contextlib.contextmanager
 def _running(
-    starts: list[Callable[[], Rival]], found: report.Found, cores: set[int] | None, names: set[str]
+    starts: list[Callable[[], Rival]], found: Found, cores: set[int] | None, names: set[str]
 ) -> Iterator[list[Rival]]:
     """Start servers, keep them on `cores`, end them."""
     rivals: list[Rival] = []
     try:
         for begin in starts:
             label = begin.__name__
-            if names and label not in names:
+            if names and label.removesuffix(TWO) not in names:
                 continue
             try:
                 rival = begin()
@@ -260,18 +309,22 @@ def _running(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and write; 1 when a server of ours failed a request."""
+    """Measure and write; 1 when Davy failed a request, ended a measurement or did not start."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="only see whether everything runs")
-    parser.add_argument("--only", default="", help="methods of Fleet: davy,starlette,asgi,…")
+    known = list(METHODS.values())
+    parser.add_argument("--only", default="", help=f"some of {','.join(known)}")
     parser.add_argument("--skip-workers", action="store_true", help="leave two workers out")
     parser.add_argument("--json", type=Path, help="keep every measurement here")
     options = parser.parse_args(arguments)
     names = set(filter(None, options.only.split(",")))
+    if names - set(known):
+        wrong = ", ".join(sorted(names - set(known)))
+        parser.error(f"--only: no server {wrong}; there are {', '.join(known)}")
     effort = QUICK if options.quick else Effort()
     cores = sorted(os.sched_getaffinity(0))
     pinned = len(cores) > 1
-    found = report.Found(started=time.time(), load=os.getloadavg()[0], pinned=pinned)
+    found = Found(started=time.time(), load=os.getloadavg()[0], pinned=pinned)
     with tempfile.TemporaryDirectory(prefix="davy-bench-") as folder:
         work = Path(folder)
         package = write_net_package(work / "package").path
@@ -296,11 +349,13 @@ def main(arguments: list[str] | None = None) -> int:
                     os.sched_setaffinity(0, {cores[1]})
                 uvloop.run(bench.one_worker(rivals))
                 for rival in rivals:
-                    found.grown[rival.name] = rival.process.memory_mb()[0]
+                    memory = rival.process.memory_mb()
+                    if memory is not None:
+                        found.grown[rival.name] = memory[0]
                     found.ready[rival.name] = rival.process.ready_seconds
                 os.sched_setaffinity(0, set(cores))
             if not options.skip_workers:
-                _two_workers(bench, fleet, found)
+                _two_workers(bench, fleet, found, names)
         finally:
             os.sched_setaffinity(0, set(cores))
             sink.end()
@@ -311,22 +366,20 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(text)
     if not (options.quick or options.json or names or options.skip_workers):
         report.write(text)
-    return 1 if any(cell.failed for cell in found.cells if cell.server.startswith(DAVY)) else 0
+    return 1 if found.ours_failed() else 0
 
 
-def _two_workers(bench: Bench, fleet: Fleet, found: report.Found) -> None:
+def _two_workers(bench: Bench, fleet: Fleet, found: Found, names: set[str]) -> None:
     def starlette_2() -> Rival:
-        return replace(fleet.starlette(workers=2), name=report.two("Starlette"))
+        return replace(fleet.starlette(workers=2), name=two("Starlette"))
 
     def davy_2() -> Rival:
-        return replace(fleet.davy(workers=2), name=report.two(DAVY))
+        return replace(fleet.davy(workers=2), name=two(DAVY))
 
     # One of each pair at a time is asked, all of them are there.
-    with _running([fleet.davy, davy_2, fleet.starlette, starlette_2], found, None, set()) as rivals:
-        named = {
-            rival.name if report.is_two(rival.name) else report.one(rival.name): rival
-            for rival in rivals
-        }
+    starts = [fleet.davy, davy_2, fleet.starlette, starlette_2]
+    with _running(starts, found, None, names) as rivals:
+        named = {rival.name if is_two(rival.name) else one(rival.name): rival for rival in rivals}
         uvloop.run(bench.two_workers(named))
 
 

@@ -35,20 +35,26 @@ class Process:
     ready_seconds: float = 0.0
 
     def _tree(self) -> list[psutil.Process]:
-        top = psutil.Process(self.popen.pid)
-        return [top, *top.children(recursive=True)]
+        try:
+            top = psutil.Process(self.popen.pid)
+            return [top, *top.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def cpu_seconds(self) -> float:
         """Return the processor time of all its threads so far."""
         return sum(_cpu_seconds(process.pid) for process in self._tree())
 
-    def memory_mb(self) -> tuple[float, float]:
-        """Return megabytes of the largest process and of all, shared pages divided (PSS)."""
+    def memory_mb(self) -> tuple[float, float] | None:
+        """Return megabytes of the largest process and of all, shared pages divided (PSS).
+
+        None where it has ended.
+        """
         sizes = []
         for process in self._tree():
             with contextlib.suppress(psutil.Error):
                 sizes.append(process.memory_full_info().pss / 1e6)
-        return max(sizes), sum(sizes)
+        return (max(sizes), sum(sizes)) if sizes else None
 
     def pin(self, cores: Iterable[int]) -> None:
         """Let every thread run on these cores only."""
