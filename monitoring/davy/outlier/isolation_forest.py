@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from davy.outlier.encode import Encoder, Floats
 from davy.outlier.interface import Rows, Scores
 
+# Rows that follow the trees together: several numbers are held for each of them and each tree.
+CHUNK_ROWS = 1_000
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IsolationForest:
@@ -58,6 +61,14 @@ class IsolationForest:
     def score(self, rows: Rows) -> Scores:
         """Return 2^(-mean path / expected path), from 0 to 1; see `Scorer`."""
         encoded = self.encoder.encode(rows)
+        count = encoded.shape[1]
+        scores = np.empty(count, np.float32)
+        for start in range(0, count, CHUNK_ROWS):
+            end = start + CHUNK_ROWS
+            scores[start:end] = self._score(encoded[:, start:end])
+        return scores
+
+    def _score(self, encoded: Floats) -> Scores:
         count = encoded.shape[1]
         columns = np.arange(count)
         nodes = np.repeat(self.roots[:, None], count, axis=1)

@@ -1,4 +1,5 @@
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -44,6 +45,29 @@ def test_an_infinite_value_has_no_score(mixed):
     scorer = fit_forest(rows, trees=5)
     rows["spend"][4] = np.inf
     assert np.flatnonzero(np.isnan(scorer.score(rows))).tolist() == [4]
+
+
+def test_memory_is_for_some_rows_at_a_time_whatever_is_asked(mixed):
+    scorer = fit_forest(mixed.usual(np.random.default_rng(5), 300), trees=100)
+    rows = mixed.usual(np.random.default_rng(6), 20_000)
+    encoded = scorer.encoder.encode(rows).nbytes
+    tracemalloc.start()
+    try:
+        found = scorer.score(rows)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # One number for each tree and row would be 16 MB, and scoring holds several at a time.
+    assert peak < 4 * encoded + 8e6
+    part = {name: values[990:2010] for name, values in rows.items()}
+    np.testing.assert_array_equal(found[990:2010], scorer.score(part))
+
+
+def test_no_rows_have_no_scores(mixed):
+    rows = mixed.usual(np.random.default_rng(7), 300)
+    scorer = fit_forest(rows, trees=5)
+    none = scorer.score({name: values[:0] for name, values in rows.items()})
+    assert (none.shape, none.dtype) == ((0,), np.float32)
 
 
 def test_without_scikit_learn_the_error_names_the_way_out(mixed, monkeypatch):
