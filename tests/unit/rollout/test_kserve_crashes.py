@@ -3,117 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.cluster.bed.kserve_knative_standin import KnativeStandin
-from tests.cluster.bed.kserve_standard_standin import StandardStandin
-from tests.cluster.bed.kserve_standin import SERVICES, Delays, Observed
+from tests.cluster.bed.kserve_standin import SERVICES
+from tests.fixtures.kserve_bed import ARMS, V1, V2, Rollout, bed, router
 from tests.fixtures.memory_objects import CrashError, CrashingObjects, MemoryObjects
 
-from davy.core.clock import ManualClock
-from davy.rollout.adapters.kserve_knative import KServeKnative
-from davy.rollout.adapters.kserve_service import KServeService
-from davy.rollout.adapters.kserve_standard import KServeStandard
 from davy.rollout.kserve.moves import RefusedError
-from davy.rollout.series import Arms
-from davy.rollout.spec import Candidate
-
-ARMS = Arms(stable="v1", canary="v2")
-V1, V2 = "pvc://models/v1", "pvc://models/v2"
-TICK = 0.05
-# Nothing here takes longer, by the clock of the test.
-LONGEST = 300.0
-
-Bed = tuple[MemoryObjects, Observed, "TickingClock"]
-
-
-class TickingClock(ManualClock):
-    """Time that passes by sleeping; KServe's stand-in goes on meanwhile."""
-
-    tick: Callable[[float], None]
-
-    def sleep(self, seconds: float) -> None:
-        until = self.elapsed + seconds
-        while self.elapsed < until:
-            super().sleep(min(TICK, until - self.elapsed))
-            self.tick(self.elapsed)
-
-
-def bed(mode: str, replicas: int | None) -> Bed:
-    """An InferenceService that serves v1, with nothing of a rollout on it."""
-    objects, observed = MemoryObjects(), Observed()
-    clock = TickingClock(datetime(2017, 1, 1, tzinfo=UTC))
-    kind = StandardStandin if mode == "Standard" else KnativeStandin
-    standin = kind(objects, observed, Delays())  # type: ignore[arg-type]
-
-    def tick(now: float) -> None:
-        service = objects.get(SERVICES, "models", "demo")
-        if service is not None:
-            standin.reconcile(service, now)
-
-    clock.tick = tick
-    predictor: dict[str, Any] = {
-        "annotations": {"davylamp.dev/version": "v1"},
-        "model": {"modelFormat": {"name": "davy"}, "storageUri": V1},
-    }
-    if replicas is not None:
-        predictor["minReplicas"] = replicas
-    metadata = {"name": "demo", "annotations": {"serving.kserve.io/deploymentMode": mode}}
-    objects.create(SERVICES, "models", {"metadata": metadata, "spec": {"predictor": predictor}})
-    clock.sleep(3)
-    return objects, observed, clock
-
-
-def router(
-    mode: str,
-    objects: CrashingObjects,
-    clock: TickingClock,
-    *,
-    rollout: str = "r1",
-) -> KServeService:
-    more = {"drain": 0.6} if mode == "Standard" else {"lag": 0.8}
-    kind = KServeStandard if mode == "Standard" else KServeKnative
-    return kind(
-        objects,  # type: ignore[arg-type]
-        namespace="models",
-        service="demo",
-        rollout=rollout,
-        candidate=Candidate(version="v2", packageURI=V2),
-        clock=clock,
-        patience=2.0,
-        **more,
-    )
-
-
-@dataclass
-class Rollout:
-    """What an engine and an operator ask, with where they are: their record outlives a crash."""
-
-    weights: tuple[int, ...]
-    promoted: bool
-    at: int = 0
-
-    def drive(self, traffic: KServeService, clock: TickingClock) -> None:
-        self.drive_weights(traffic, clock)
-        until = clock.monotonic() + LONGEST
-        while not traffic.settle(ARMS, promoted=self.promoted):
-            assert clock.monotonic() < until, "stuck in settling"
-            clock.sleep(TICK)
-
-    def drive_weights(self, traffic: KServeService, clock: TickingClock) -> None:
-        until = clock.monotonic() + LONGEST
-        while self.at < len(self.weights):
-            assert clock.monotonic() < until, f"stuck at weight {self.weights[self.at]}"
-            weight = self.weights[self.at]
-            traffic.set_weight(ARMS, weight)
-            clock.sleep(TICK)
-            # A rollback does not wait for a canary that is not ready.
-            ready = self.at > 0 or traffic.not_ready(ARMS) == ()
-            if ready and traffic.read_weight(ARMS) == weight:
-                self.at += 1
 
 
 def run(

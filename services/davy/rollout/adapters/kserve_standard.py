@@ -76,9 +76,11 @@ class KServeStandard(KServeService):
         weights = http_routes.shared_weights(routes, workloads)
         programmed = http_routes.programmed(routes)
         available = {name: self._available(name) for name in workloads}
-        # Numbers of pods come and go; that there are some is what the routes hang on.
+        # Numbers of pods come and go; that there are some is what the routes hang on. The
+        # generation is what was asked for: routes that stood still before are not late for it.
         state = (
             isvc.uid(service) if service else "",
+            isvc.generation(service) if service else 0,
             tuple(sorted((weights or {}).items())),
             programmed,
             tuple(name for name in workloads if available[name]),

@@ -39,7 +39,8 @@ from davy.rollout.kserve.moves import (
 from davy.rollout.spec import Candidate
 
 MODE = "Standard"
-# KServe follows within a second: one that has not by then never will.
+# After a write KServe follows within a second: one that has not by then, though the gateway accepts
+# the routes that it wrote before, never will.
 FOLLOW_SECONDS = 60.0
 
 
@@ -67,8 +68,8 @@ class Seen:
     available : mapping
         Pods of each workload that serve: available and behind its Service.
     steady_seconds : float
-        For how long `weights`, `programmed` and `available` have been as they are, as far as this
-        process saw.
+        For how long the spec, `weights`, `programmed` and `available` have been as they are, as far
+        as this process saw: never longer than since the last write.
     drain_seconds : float
         For how long an arm must have had no weight before it goes.
     """
@@ -239,6 +240,9 @@ def _split(  # noqa: PLR0911
     found = read_weight(seen)
     if found == percent and seen.programmed:
         return Done(f"the routes give the canary {percent} %")
+    if not seen.programmed:
+        # Of a gateway that restarts, or is slow, nothing follows for KServe.
+        return Wait("the gateway has not accepted the routes")
     if percent and seen.serving(canary) and seen.steady_seconds >= FOLLOW_SECONDS:
         return Refuse(
             WEIGHT_NOT_FOLLOWED,
