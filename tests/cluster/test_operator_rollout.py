@@ -185,6 +185,9 @@ def test_an_order_on_the_resource_is_carried_out(make_bed: MakeBed) -> None:
     uid = bed.create(steps=[{"weight": 10, "minDuration": "1h"}])
     bed.drive(uid, until=has_weight)
     asked = order("rollback", by="on call", because="complaints", time=datetime.now(UTC))
+    found = bed.resource()
+    assert found is not None
+    asked = asked.for_resource(found.uid, "v2", found.generation)
     bed.patch({"metadata": {"annotations": {ORDERS: with_order({}, asked)}}})
     bed.drive(uid)
     assert bed.status().phase == "RolledBack"

@@ -87,7 +87,7 @@ def test_a_rollout_is_started_shown_paused_and_promoted(
             GROUP, VERSION, namespace, PLURAL, "next-basket"
         )
     metadata = found["metadata"]
-    orders = AnnotationOrders(metadata["annotations"]).read()
+    orders = AnnotationOrders(metadata["annotations"], metadata["uid"]).read()
     assert [(item.kind, item.because) for item in orders] == [
         (kind, f"{kind} it") for kind in ("pause", "resume", "promote", "rollback")
     ]

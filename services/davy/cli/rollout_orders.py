@@ -147,7 +147,8 @@ def _ask(
     if target.folder is None:
         on_cluster(context, namespace).order(where, asked)
     else:
-        FolderOrders(target.folder).add(asked)
+        header = read_record(target.folder / RECORD).header
+        FolderOrders(target.folder).add(asked.for_record(header))
     done = f"{kind} was asked for, and is done at the next look"
     print(done if target.folder is None or _running(target.folder) else f"{done}; none runs now")
 
@@ -182,11 +183,11 @@ def _override(
             f"a rollout of {' and '.join(versions)} runs here", where=str(folder),
             fix=f"Leave --to out, or end that process before traffic goes to {no_engine.to}",
         )  # fmt: skip
-    FolderOrders(folder).add(asked)
+    FolderOrders(folder).add(asked.for_record(record.header))
     until = clock.monotonic() + wait
     while clock.monotonic() < until:
         record = read_record(folder / RECORD)
-        line = _done(record, asked.time.timestamp())
+        line = _done(record, asked.id)
         if line is not None:
             print(line)
             return
@@ -197,15 +198,15 @@ def _override(
     )  # fmt: skip
 
 
-def _done(record: Record, since: float) -> str | None:
+def _done(record: Record, order_id: str) -> str | None:
     """Return what was done on an order, once the router has it so."""
-    own = [line for line in record.looks if line.actor != DAVY and line.time.timestamp() >= since]
     last = record.looks[-1].decision if record.looks else None
     if last is None or last.phase not in FINAL:
         return None
-    if not own:
+    if not any(order_id in line.orders for line in record.looks):
         return f"it had ended before: {last.phase}"
-    decision = own[-1].decision
+    # A later order may have overtaken it: what holds is told.
+    decision = next(line.decision for line in reversed(record.looks) if line.actor != DAVY)
     to = record.header.canary if decision.weight else record.header.stable
     return f"all traffic goes to {to}: {decision.message}"
 

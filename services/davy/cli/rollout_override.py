@@ -11,14 +11,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from davy.core.clock import Clock
-from davy.core.errors import ConfigurationError, ConflictError, DeadlineError, UnavailableError
+from davy.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    DavyError,
+    DeadlineError,
+    UnavailableError,
+)
 from davy.core.files import MachineWritten, read_model, to_json, write_atomic
 from davy.packaging.package import read_package
 from davy.rollout.adapters.folder_journal import FolderJournal
+from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.traefik_file import Route, TraefikFile, read_route
 from davy.rollout.back import Override, arms_for, begin, send_back
-from davy.rollout.orders import ENDS, Order, OrderKind
-from davy.rollout.record import Record
+from davy.rollout.orders import ENDS, Order, OrderKind, pending, settled_by
+from davy.rollout.record import Header, Record
 from davy.rollout.vetoes import Veto
 
 PLACES = "places.json"
@@ -110,8 +117,9 @@ def direct(
                 where=", ".join(servers[to]),
                 fix="Nothing was changed: start it first",
             )
-        wanted = Override(to=to, by=asked.by, why=asked.because, vetoes=(veto,))
         header = begin(journal, name=route.name, arms=arms, clock=clock, objective=objective)
+        orders = (*_left_undone(folder, header, record), asked.id)
+        wanted = Override(to=to, by=asked.by, why=asked.because, vetoes=(veto,), orders=orders)
         end = send_back(wanted, journal=journal, header=header, traffic=traffic, clock=clock)
         said = journal.read()
     if end.action != "finish":
@@ -122,6 +130,16 @@ def direct(
         )
     why = said.looks[-2].decision.message if said else asked.because
     return f"all traffic goes to {to}; recorded in {journal.path}: {why}"
+
+
+def _left_undone(folder: Path, header: Header, record: Record | None) -> tuple[str, ...]:
+    """Return the orders that no look came to; this one overtakes them."""
+    settled = settled_by(record) if record is not None else ()
+    try:
+        return tuple(item.id for item in pending(FolderOrders(folder).read(), header, settled))
+    except DavyError:
+        # A file that cannot be read must not hold up who sends traffic back.
+        return ()
 
 
 def _router(given: Router, places: Places | None) -> tuple[Path, str]:

@@ -30,13 +30,15 @@ NOT_MEASURED = Missing("NotMeasured", "nothing was counted: a person decides")
 class Override:
     """Who sends all traffic to which version, and why.
 
-    ``vetoes`` are what is known against it; they are recorded and decide nothing.
+    ``vetoes`` are what is known against it; they are recorded and decide nothing. ``orders``
+    are the ids of the orders that it settles: itself, and those that no look came to.
     """
 
     to: str
     by: str
     why: str
     vetoes: tuple[Veto, ...] = ()
+    orders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an override without a person or a reason."""
@@ -133,7 +135,10 @@ def send_back(
     weight = 100 if wanted.to == arms.canary else 0
     now, seen = clock.now(), _seen(traffic, arms, state, wanted.vetoes)
     decision = override(spec, state, seen, now, weight=weight, why=wanted.why)
-    journal.append(look_line(header, state.weight, seen, decision, now, actor=wanted.by))
+    line = look_line(
+        header, state.weight, seen, decision, now, actor=wanted.by, orders=wanted.orders
+    )
+    journal.append(line)
     # A router that did not answer is told by the weight that is read back, or is not.
     with contextlib.suppress(TemporaryError):
         traffic.set_weight(arms, weight)

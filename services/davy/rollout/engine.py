@@ -25,7 +25,7 @@ from davy.core.errors import ConflictError, DavyError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.counters import METRICS_UNAVAILABLE, Missing, Reading, read_interval
 from davy.rollout.decide import PAUSED, Decision, decide
-from davy.rollout.orders import ENDS, NoOrders, Order, Orders, done_until, paused_by, pending
+from davy.rollout.orders import ENDS, NoOrders, Order, Orders, paused_by, pending, settled_by
 from davy.rollout.override import override
 from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
 from davy.rollout.record import DAVY, Header, Record, look_line
@@ -152,7 +152,7 @@ class Engine:
         record = journal.read()
         self.header = self._header(record, facts, generation)
         self.state = resume(record) if record is not None else State()
-        self._done_until = done_until(record) if record is not None else self.header.time
+        self._settled = settled_by(record) if record is not None else frozenset()
         # What the last look saw; None before the first.
         self.observed: Observation | None = None
         self._asserted = False
@@ -168,18 +168,22 @@ class Engine:
         """
         self._assert_weight()
         orders, unread = self._read_orders()
-        by = paused_by(orders, self.header.time)
+        by = paused_by(orders, self.header)
         # A pause that cannot be read may be there: what is not known never goes on.
         pause = f"paused by {by.by}: {by.because}" if by else unread
         observation = self._observe(paused=self.spec.paused or bool(pause))
         now = self._clock.now()
         asked = self.state.weight
-        decision, actor = self._decide(observation, now, pending(orders, self._done_until), pause)
-        line = look_line(self.header, asked, observation, decision, now, actor=actor)
+        wanted = pending(orders, self.header, self._settled)
+        decision, actor = self._decide(observation, now, wanted[-1] if wanted else None, pause)
+        # Those before the last one were overtaken by it: they are done with, too.
+        settled = tuple(item.id for item in wanted) if actor != DAVY else ()
+        line = look_line(
+            self.header, asked, observation, decision, now, actor=actor, orders=settled
+        )
         self._journal.append(line)
         self.state, self.observed = decision.state, observation
-        if actor != DAVY:
-            self._done_until = now
+        self._settled |= frozenset(settled)
         self._own_metrics.show(self.name, self.arms, observation.weight, decision)
         if decision.state.weight != asked:
             self._ask(decision.state.weight)
@@ -224,7 +228,7 @@ class Engine:
     def _wait(self, stop: threading.Event, until: float) -> None:
         while not stop.is_set() and (left := until - self._clock.monotonic()) > 0:
             # What a person wants does not wait for the next look.
-            if pending(self._read_orders()[0], self._done_until) is not None:
+            if pending(self._read_orders()[0], self.header, self._settled):
                 return
             self._clock.sleep(min(left, STOP_SECONDS))
 
@@ -325,6 +329,7 @@ class Engine:
             cursor=reading.cursor,
             pods=reading.pods,
             absent=reading.absent,
+            first=reading.first,
         )
 
     def _read_metrics(self) -> tuple[Reading, tuple[Veto, ...]]:

@@ -10,6 +10,7 @@ found again, because it is younger than the last override of the record.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import Literal, Protocol
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import MachineWritten
-from davy.rollout.record import DAVY, Record
+from davy.rollout.record import DAVY, Header, Record
 
 OrderKind = Literal["pause", "resume", "promote", "rollback"]
 # Canary weight that an override asks for.
@@ -25,12 +26,43 @@ ENDS: dict[OrderKind, int] = {"promote": 100, "rollback": 0}
 
 
 class Order(MachineWritten):
-    """What a person asks, who it is, and why."""
+    """What a person asks, who it is, why, and of which record.
+
+    ``record`` is `Header.identity`. Where the record may not have begun yet, on a cluster, it is
+    empty: ``uid``, ``candidate`` and ``generation`` are then those of the resource when it was
+    asked.
+    """
 
     kind: OrderKind
     by: str
     because: str
     time: datetime
+    id: str = ""
+    record: str = ""
+    uid: str = ""
+    candidate: str = ""
+    generation: int = 0
+
+    def for_record(self, header: Header) -> Order:
+        """Return it as one of this record."""
+        return self.model_copy(update={"record": header.identity})
+
+    def for_resource(self, uid: str, candidate: str, generation: int) -> Order:
+        """Return it as one of what a resource asks for in this generation of its spec."""
+        bound = {"uid": uid, "candidate": candidate, "generation": generation}
+        return self.model_copy(update=bound)
+
+    def is_of(self, header: Header) -> bool:
+        """Whether this record is meant.
+
+        A generation of the resource only grows; one that is older than the record's is of an
+        attempt before it. A younger one that changed what is judged would have begun another.
+        """
+        if not self.id:
+            return False
+        if self.record:
+            return self.record == header.identity
+        return self.candidate == header.canary and self.generation >= header.generation
 
 
 class Orders(Protocol):
@@ -65,7 +97,7 @@ class NoOrders:
 
 
 def order(kind: OrderKind, *, by: str, because: str, time: datetime) -> Order:
-    """Return an order.
+    """Return an order with an id of its own; it is not yet of any record.
 
     Raises
     ------
@@ -77,25 +109,36 @@ def order(kind: OrderKind, *, by: str, because: str, time: datetime) -> Order:
             raise InvalidInputError("is empty", where=name, fix="Say who decides, and why")
     if by.strip() == DAVY:
         raise InvalidInputError(f"'{DAVY}' is no person", where="--by", fix="Name who decides")
-    return Order(kind=kind, by=by, because=because, time=time)
+    return Order(kind=kind, by=by, because=because, time=time, id=secrets.token_hex(8))
 
 
-def paused_by(orders: Iterable[Order], since: datetime) -> Order | None:
-    """Return the order by which a rollout that began at `since` is paused now, if it is."""
+def paused_by(orders: Iterable[Order], header: Header) -> Order | None:
+    """Return the order by which the rollout of a record is paused now, if it is."""
     last = None
     for item in orders:
-        if item.kind not in ENDS and item.time >= since:
+        if item.kind not in ENDS and item.is_of(header):
             last = item
     return last if last is not None and last.kind == "pause" else None
 
 
-def pending(orders: Iterable[Order], since: datetime) -> Order | None:
-    """Return the newest override that is younger than `since`: the last word counts."""
-    asked = [item for item in orders if item.kind in ENDS and item.time > since]
-    return asked[-1] if asked else None
+def pending(orders: Iterable[Order], header: Header, settled: Iterable[str]) -> tuple[Order, ...]:
+    """Return the overrides of a record that no look has settled: the last one counts.
+
+    Parameters
+    ----------
+    orders : iterable of Order
+        Oldest first, as they were given.
+    header : Header
+        Of the record.
+    settled : iterable of str
+        Ids of those that looks of it have settled.
+    """
+    done = frozenset(settled)
+    return tuple(
+        item for item in orders if item.kind in ENDS and item.id not in done and item.is_of(header)
+    )
 
 
-def done_until(record: Record) -> datetime:
-    """Return the time up to which the overrides of a record have been done."""
-    overrides = [line.time for line in record.looks if line.actor != DAVY]
-    return max(overrides, default=record.header.time)
+def settled_by(record: Record) -> frozenset[str]:
+    """Return the ids of the orders that the looks of a record have settled."""
+    return frozenset(each for line in record.looks for each in line.orders)

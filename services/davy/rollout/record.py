@@ -62,6 +62,12 @@ class Header(MachineWritten):
         """Return the two versions."""
         return Arms(self.stable, self.canary)
 
+    @property
+    def identity(self) -> str:
+        """Return what tells this record from another of the same name: a hash of how it began."""
+        began = [self.time.isoformat(), self.rollout, self.stable, self.canary, self.settings_hash]
+        return hashlib.sha256(json.dumps(began).encode()).hexdigest()[:16]
+
 
 class Weights(MachineWritten):
     """Canary weight in percent: asked before the look, as read back in it (null: no answer).
@@ -93,6 +99,7 @@ class IndicatorCounts(MachineWritten):
 class Intervals(MachineWritten):
     """Raw counts between two Unix times, or why there are none.
 
+    ``first`` is the earliest sample that the look before did not see.
     ``pods`` are the canary's by pod: (indicator, pod, n, k); ``absent`` says why an indicator has
     none while others have.
     """
@@ -104,6 +111,7 @@ class Intervals(MachineWritten):
     missing_message: str | None = None
     pods: list[tuple[str, str, int, int]] = Field(default_factory=list)
     absent: dict[str, str] = Field(default_factory=dict)
+    first: float | None = None
 
 
 class VerdictLine(MachineWritten):
@@ -162,6 +170,8 @@ class LookLine(MachineWritten):
     vetoes: list[VetoLine]
     decision: DecisionLine
     actor: str = DAVY
+    # Ids of the orders that this look settled: the last is the one that was done.
+    orders: list[str] = Field(default_factory=list)
     # Hash of the line before; empty in a record that is not chained.
     previous: str = ""
     # Where the counters stood: (metric, version, pod, detail, segment, Unix time, value).
@@ -196,6 +206,7 @@ class LookLine(MachineWritten):
             cursor=Cursor({SeriesKey(*item[:5]): Sample(item[5], item[6]) for item in self.cursor}),
             pods=_pods(found.pods),
             absent=found.absent,
+            first=found.first,
         )
 
 
@@ -233,6 +244,7 @@ def look_line(
     now: datetime,
     *,
     actor: str = DAVY,
+    orders: Iterable[str] = (),
 ) -> LookLine:
     """Return the line of one look.
 
@@ -246,6 +258,8 @@ def look_line(
         What was seen, what was decided on it, and when.
     actor : str
         Who decided: the name of a person for an override.
+    orders : iterable of str
+        Ids of the orders that are settled by it.
     """
     missing, after = observation.missing, decision.state
     return LookLine(
@@ -265,6 +279,7 @@ def look_line(
             missing_message=missing.message if missing else None,
             pods=[(name, *item) for name, items in observation.pods.items() for item in items],
             absent=dict(observation.absent),
+            first=observation.first,
         ),
         verdicts=[verdict_line(verdict) for verdict in decision.verdicts],
         vetoes=[
@@ -273,6 +288,7 @@ def look_line(
         ],
         decision=decision_line(decision),
         actor=actor,
+        orders=list(orders),
         cursor=[(*key, *sample) for key, sample in observation.cursor.last.items()],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,24 @@ def test_an_override_waits_until_the_rollout_has_done_it(
     record = read_record(running / "record.jsonl")
     assert record.looks[-1].decision.phase == phase
     assert replay(record).difference is None
+
+
+@pytest.mark.parametrize("ahead", [-120.0, 120.0])
+def test_an_override_is_done_whatever_the_clock_of_who_asks_says(
+    running: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    class SkewedClock(SystemClock):
+        """A clock of another machine."""
+
+        def now(self) -> datetime:
+            return super().now() + timedelta(seconds=ahead)
+
+    monkeypatch.setattr("davy.cli.rollout_orders.SystemClock", SkewedClock)
+    done = ask("rollback", str(running), "--because", "x", "--by", "on call")
+    assert done.exit_code == 0, done.exception
+    assert done.stdout == "all traffic goes to v1: x\n"
+    record = read_record(running / "record.jsonl")
+    assert [line.actor for line in record.looks].count("on call") == 1
 
 
 def test_an_override_that_is_not_done_in_time_says_so(tmp_path: Path, write_record: Write) -> None:

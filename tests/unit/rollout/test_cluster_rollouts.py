@@ -82,8 +82,15 @@ class StandInApiServer:
 
 
 def resource(name: str = "next-basket", **more: Any) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "shop", "resourceVersion": "1"}
+    metadata: dict[str, Any] = {"name": name, "namespace": "shop", "resourceVersion": "1"}
     return {"metadata": metadata, "spec": SPEC, **more}
+
+
+def made() -> dict[str, Any]:
+    """A resource with what the API server gives it."""
+    found = resource()
+    found["metadata"] |= {"uid": "uid-1", "generation": 4}
+    return found
 
 
 def rollouts(server: StandInApiServer) -> ClusterRollouts:
@@ -116,17 +123,19 @@ def test_names_are_sorted_and_an_unknown_one_names_them() -> None:
 
 @pytest.mark.parametrize("busy", [0, 1, 4])
 def test_an_order_is_added_to_those_there_whoever_else_writes(busy: int) -> None:
-    server = StandInApiServer(resource())
+    server = StandInApiServer(made())
     server.busy = busy
     for kind in ("pause", "resume"):
         asked = order(kind, by="on call", because="why", time=NOW)  # type: ignore[arg-type]
         rollouts(server).order("next-basket", asked)
     annotations = server.found["next-basket"]["metadata"]["annotations"]
-    assert [item.kind for item in AnnotationOrders(annotations).read()] == ["pause", "resume"]
+    kept = AnnotationOrders(annotations, "uid-1").read()
+    assert [item.kind for item in kept] == ["pause", "resume"]
+    assert {(item.uid, item.candidate, item.generation) for item in kept} == {("uid-1", "v2", 4)}
 
 
 def test_an_order_that_somebody_is_always_before_gives_up() -> None:
-    server = StandInApiServer(resource())
+    server = StandInApiServer(made())
     server.busy = 99
     asked = order("pause", by="on call", because="why", time=NOW)
     with pytest.raises(StaleError):
@@ -134,7 +143,7 @@ def test_an_order_that_somebody_is_always_before_gives_up() -> None:
 
 
 def test_nothing_is_added_to_orders_that_cannot_be_read() -> None:
-    damaged = resource()
+    damaged = made()
     damaged["metadata"]["annotations"] = {ORDERS: "{}\n"}
     asked = order("pause", by="on call", because="why", time=NOW)
     with pytest.raises(InvalidInputError, match="line 1 is no order"):
@@ -151,8 +160,8 @@ def test_start_makes_the_resource_once(tmp_path: Path) -> None:
     }
     wanted = Rollout.model_validate(document)
     rollouts(server).start(wanted)
-    made = server.found["next-basket"]
-    assert made["metadata"] == {"name": "next-basket", "namespace": "shop"}
-    assert Rollout.model_validate(made | {"metadata": {"name": "x"}}).spec == wanted.spec
+    found = server.found["next-basket"]
+    assert found["metadata"] == {"name": "next-basket", "namespace": "shop"}
+    assert Rollout.model_validate(found | {"metadata": {"name": "x"}}).spec == wanted.spec
     with pytest.raises(ConflictError, match="is there already"):
         rollouts(server).start(wanted)

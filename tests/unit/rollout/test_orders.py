@@ -18,10 +18,10 @@ from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.memory import MemoryJournal, StatedPackages
 from davy.rollout.decide import PAUSED, Decision
 from davy.rollout.engine import Engine
-from davy.rollout.orders import NoOrders, OrderKind, order, paused_by, pending
+from davy.rollout.orders import NoOrders, Order, OrderKind, order, paused_by, pending
 from davy.rollout.override import OVERRIDDEN
 from davy.rollout.ports import GateFacts
-from davy.rollout.record import read_record
+from davy.rollout.record import Header, read_record
 from davy.rollout.replay import replay
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase
@@ -69,8 +69,17 @@ def orders(tmp_path: Path) -> FolderOrders:
     return FolderOrders(tmp_path)
 
 
-def ask(orders: FolderOrders, cluster: StandInCluster, kind: OrderKind, why: str = "why") -> None:
-    orders.add(order(kind, by="on call", because=why, time=cluster.clock.now()))
+def ask(
+    orders: FolderOrders,
+    cluster: StandInCluster,
+    kind: OrderKind,
+    why: str = "why",
+    ahead: float = 0.0,
+) -> None:
+    """Ask as a person does whose clock is so many seconds ahead."""
+    header = read_record(orders.folder / "record.jsonl").header
+    now = cluster.clock.now() + timedelta(seconds=ahead)
+    orders.add(order(kind, by="on call", because=why, time=now).for_record(header))
 
 
 def looks(running: Engine, cluster: StandInCluster, count: int) -> Decision:
@@ -148,7 +157,9 @@ def test_what_a_person_wants_does_not_wait_for_the_next_look(
             before = self.now()
             ManualClock.sleep(self, seconds)
             if before <= START + timedelta(seconds=1) < self.now():
-                orders.add(order("rollback", by="on call", because="w", time=self.now()))
+                header = read_record(journal.path).header
+                asked = order("rollback", by="on call", because="w", time=self.now())
+                orders.add(asked.for_record(header))
 
     cluster = StandInCluster(ClockOnWhichSomebodyAsks(START))
     running = engine(cluster, journal, orders)
@@ -198,9 +209,10 @@ def test_orders_that_cannot_be_read_hold_the_rollout_and_say_why(
 
 
 def test_a_line_that_a_crash_cut_off_is_no_order_and_does_not_spoil_the_next(
-    cluster: StandInCluster, orders: FolderOrders
+    cluster: StandInCluster, journal: FolderJournal, orders: FolderOrders
 ) -> None:
     assert orders.read() == ()
+    engine(cluster, journal, orders)
     ask(orders, cluster, "pause")
     with orders.path.open("ab") as file:
         file.write(b'{"kind":"resu')
@@ -208,12 +220,63 @@ def test_a_line_that_a_crash_cut_off_is_no_order_and_does_not_spoil_the_next(
 
 
 def test_orders_of_an_earlier_rollout_in_the_folder_are_not_of_this_one(
+    cluster: StandInCluster, tmp_path: Path, orders: FolderOrders
+) -> None:
+    with FolderJournal(tmp_path) as held:
+        looks(engine(cluster, held, orders), cluster, 2)
+        ask(orders, cluster, "pause", ahead=3600)
+        ask(orders, cluster, "rollback", ahead=3600)
+        held.path.unlink()
+    with FolderJournal(tmp_path) as held:
+        assert engine(cluster, held, orders).run() == Phase.PROMOTED
+
+
+@pytest.mark.parametrize("ahead", [-120.0, 0.0, 120.0])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_order_is_done_once_whatever_the_clock_of_who_asks_says(
+    cluster: StandInCluster, tmp_path: Path, ahead: float, restarted: bool
+) -> None:
+    orders = FolderOrders(tmp_path)
+    with FolderJournal(tmp_path) as held:
+        running = engine(cluster, held, orders)
+        looks(running, cluster, 2)
+        ask(orders, cluster, "rollback", ahead=ahead)
+        looks(running, cluster, 1)
+        if restarted:
+            running = engine(cluster, held, orders)
+        assert running.run() == Phase.ROLLED_BACK
+    record = read_record(tmp_path / "record.jsonl")
+    (line,) = [line for line in record.looks if line.actor == "on call"]
+    assert line.orders == [orders.read()[0].id]
+    assert replay(record).difference is None
+
+
+@pytest.mark.parametrize("ahead", [-120.0, 120.0])
+def test_a_pause_holds_and_a_resume_ends_it_whatever_the_clocks_say(
+    cluster: StandInCluster, journal: FolderJournal, orders: FolderOrders, ahead: float
+) -> None:
+    running = engine(cluster, journal, orders)
+    ask(orders, cluster, "pause", ahead=ahead)
+    assert looks(running, cluster, 3).reason == PAUSED
+    ask(orders, cluster, "resume", ahead=-ahead)
+    assert looks(running, cluster, 1).reason != PAUSED
+
+
+def test_an_order_that_another_overtook_is_not_done_after_it(
     cluster: StandInCluster, journal: FolderJournal, orders: FolderOrders
 ) -> None:
-    ask(orders, cluster, "pause")
+    running = engine(cluster, journal, orders)
+    looks(running, cluster, 2)
+    ask(orders, cluster, "promote", ahead=60)
     ask(orders, cluster, "rollback")
-    cluster.clock.sleep(1)
-    assert engine(cluster, journal, orders).run() == Phase.PROMOTED
+    first, last = orders.read()
+    looks(running, cluster, 1)
+    # Somebody takes the line out of the file before the weight was read back.
+    orders.path.write_text(first.model_dump_json() + "\n")
+    assert engine(cluster, journal, orders).run() == Phase.ROLLED_BACK
+    assert 100 not in cluster.asked
+    line = read_record(journal.path).looks[2]
+    assert line.orders == [first.id, last.id]
 
 
 def test_an_order_needs_a_person_and_a_reason() -> None:
@@ -227,14 +290,56 @@ def test_without_a_place_for_orders_there_are_none() -> None:
     assert NoOrders().read() == ()
     with pytest.raises(InvalidInputError, match="no pause can be asked"):
         NoOrders().add(asked)
-    assert pending([asked], START) is None
-    assert paused_by([asked], START) == asked
-    assert paused_by([asked], START + timedelta(seconds=1)) is None
 
 
-def test_a_folder_that_cannot_be_written_says_so(cluster: StandInCluster, tmp_path: Path) -> None:
+def header_of(generation: int, canary: str = "v2") -> Header:
+    return Header(
+        time=START,
+        rollout="shop/next-basket",
+        generation=generation,
+        settings_hash=str(generation),
+        spec={},
+        stable="v1",
+        canary=canary,
+        latency_objective_seconds=0.1,
+    )
+
+
+def asked_for(kind: OrderKind) -> Order:
+    return order(kind, by="on call", because="why", time=START)
+
+
+def test_an_order_is_of_the_record_that_it_was_given_to() -> None:
+    header, other = header_of(1), header_of(2)
+    promote, pause = asked_for("promote").for_record(header), asked_for("pause").for_record(header)
+    assert pending([promote, pause], header, ()) == (promote,)
+    assert pending([promote], header, [promote.id]) == ()
+    assert pending([promote], other, ()) == ()
+    assert paused_by([pause, promote], header) == pause
+    assert paused_by([pause], other) is None
+    assert paused_by([pause, asked_for("resume").for_record(header)], header) is None
+
+
+def test_an_order_of_a_resource_is_of_its_candidate_and_of_no_later_attempt() -> None:
+    asked = asked_for("promote").for_resource("uid", "v2", 3)
+    assert asked.is_of(header_of(3))
+    assert asked.is_of(header_of(2)), "only what is not judged was edited since it began"
+    assert not asked.is_of(header_of(4))
+    assert not asked.is_of(header_of(3, canary="v3"))
+
+
+def test_an_order_of_no_record_or_without_an_id_is_of_none() -> None:
+    header = header_of(1)
+    assert not asked_for("promote").is_of(header)
+    old = Order(kind="promote", by="on call", because="why", time=START, candidate="v2",
+                generation=9)  # fmt: skip
+    assert not old.is_of(header)
+    assert len({asked_for("pause").id for _ in range(100)}) == 100
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(TemporaryError, match="cannot be written"):
-        ask(FolderOrders(tmp_path / "none"), cluster, "pause")
+        FolderOrders(tmp_path / "none").add(asked_for("pause"))
 
 
 def test_a_rollout_without_orders_goes_on_as_before(cluster: StandInCluster) -> None:

@@ -19,17 +19,26 @@ ORDERS = "davylamp.dev/orders"
 
 
 class AnnotationOrders:
-    """The orders of the annotations that were taken last."""
+    """The orders of the annotations that were taken last.
 
-    def __init__(self, annotations: Mapping[str, str]) -> None:
+    Parameters
+    ----------
+    annotations : mapping
+        Of the resource.
+    uid : str
+        Of the resource: a copy of it that is made anew brings the annotation, not the orders.
+    """
+
+    def __init__(self, annotations: Mapping[str, str], uid: str) -> None:
         self._annotations = annotations
+        self._uid = uid
 
     def take(self, annotations: Mapping[str, str]) -> None:
         """Read from these from now on."""
         self._annotations = annotations
 
     def read(self) -> Sequence[Order]:
-        """Return all orders, oldest first.
+        """Return all orders of this resource, oldest first.
 
         Raises
         ------
@@ -37,7 +46,8 @@ class AnnotationOrders:
             A line is no order; names it.
         """
         lines = self._annotations.get(ORDERS, "").splitlines()
-        return [_parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+        found = [_parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+        return [item for item in found if item.uid == self._uid]
 
     def add(self, order: Order) -> None:
         """Refuse it: orders are given to the API server.

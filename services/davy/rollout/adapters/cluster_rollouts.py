@@ -130,13 +130,19 @@ class ClusterRollouts:
             The resource was changed again and again meanwhile.
         """
         for left in reversed(range(TRIES)):
-            metadata = self._get(name)["metadata"]
+            found = self._get(name)
+            metadata = found["metadata"]
+            candidate = str((found.get("spec") or {}).get("candidate", {}).get("version", ""))
+            uid = str(metadata["uid"])
+            bound = order.for_resource(uid, candidate, int(metadata["generation"]))
             annotations = metadata.get("annotations") or {}
-            AnnotationOrders(annotations).read()  # damage is named before anything is added to it
+            AnnotationOrders(
+                annotations, uid
+            ).read()  # damage is named before anything is added to it
             body = {
                 "metadata": {
                     "resourceVersion": metadata["resourceVersion"],
-                    "annotations": {ORDERS: with_order(annotations, order)},
+                    "annotations": {ORDERS: with_order(annotations, bound)},
                 }
             }
             try:

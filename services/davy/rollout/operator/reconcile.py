@@ -259,7 +259,7 @@ class Reconciler:
             )
         # A promoted rollout whose next steps were edited has ended with the spec of its record.
         ended = record is not None and resume(record).phase == Phase.PROMOTED
-        orders = AnnotationOrders(resource.annotations)
+        orders = AnnotationOrders(resource.annotations, resource.uid)
         packages: Packages = self.places.packages(spec.candidate)
         if record is not None:
             packages = RecordedPackages(record, packages)
