@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from scipy import stats
+from tests.benchmarks.page import ROOT, Block
 
-from davy.core.files import write_atomic
 from davy.data.prepare import prepare
 from davy.data.task import Task, load_task
 from davy.detector.samples import pick_row
@@ -28,10 +28,9 @@ from davy.drift.null import null_distances
 from davy.drift.tabular import TabularDetector, tabular_detector
 from davy.features.build import build
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "monitoring/README.md"
+BLOCK = Block(README, "bench")
 TASK = ROOT / "pipelines/tasks/next_basket.yaml"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 DRAWS = 100
 WINDOWS = 100
 SEED = 2017
@@ -148,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("features", type=Path)
     parser.add_argument("--check", action="store_true", help="print only")
     given = parser.parse_args(arguments)
+    if not given.check:
+        BLOCK.check()
     task = load_task(TASK)
     if not (given.features / "features.json").is_file():
         given.features.mkdir(parents=True, exist_ok=True)
@@ -196,12 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     head = ("stream", "windows that drift", "active", "first active after")
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *(row.cells() for row in rows))]
     lines.insert(1, "|---" * len(head) + "|")
-    text = "\n".join((BEGIN, note, "", *lines, END))
+    text = "\n".join((note, "", *lines))
     sys.stdout.write(text + "\n")
     if not given.check:
-        page = README.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        write_atomic(README, before + text + rest.partition(END)[2])
+        BLOCK.write(text)
     missed = [seen.name for seen in found if seen.first is None or seen.first > 3]
     if missed or lower * 30 / days > 1:
         sys.stderr.write(f"promise broken: {', '.join(missed) or 'too many alerts'}\n")

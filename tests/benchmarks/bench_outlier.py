@@ -21,16 +21,16 @@ from typing import Any
 
 import numpy as np
 from tests.benchmarks.bench_drift import PARTS, README, TASK, features, read
+from tests.benchmarks.environment import interpreter
+from tests.benchmarks.page import Block
 
-from davy.core.files import write_atomic
 from davy.data.task import Task, load_task
 from davy.training.outliers import fit_detector
 
-BEGIN, END = "<!-- outlier:begin -->", "<!-- outlier:end -->"
+BLOCK = Block(README, "outlier")
 RATE = 0.01
 SEED = 2017
 PYOD = ("pyod==2.0.5", "scikit-learn==1.5.2", "numpy<2")
-ENVIRONMENT = Path.home() / ".cache/davy-bench" / PYOD[0].replace("==", "-")
 METHODS = {"Davy, Mahalanobis": "mahalanobis", "Davy, isolation forest": "isolation_forest"}
 
 Rows = Mapping[str, Any]
@@ -117,11 +117,7 @@ def ours(task: Task, method: str, reference: Rows, live: Rows) -> Found:
 
 def theirs(reference: Rows, live: Rows) -> dict[str, Found]:
     """Judge the same rows with PyOD, in a process of its own environment."""
-    python = ENVIRONMENT / "bin/python"
-    if not python.exists():
-        uv = [str(Path(sys.executable).with_name("uv"))]
-        subprocess.run([*uv, "venv", "-q", "--python", sys.executable, ENVIRONMENT], check=True)
-        subprocess.run([*uv, "pip", "install", "-q", "--python", python, *PYOD], check=True)
+    python = interpreter(PYOD[0].replace("==", "-"), PYOD)
     rows = features(live, slice(None))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npz"
@@ -173,7 +169,7 @@ def table(found: Mapping[str, Found], weeks: int, rows: int) -> str:
             for place, label in enumerate(labels)
         ),
     ]
-    return "\n".join((BEGIN, note, "", *lines, END))
+    return "\n".join((note, "", *lines))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("features", type=Path)
     parser.add_argument("--check", action="store_true", help="print only")
     given = parser.parse_args(arguments)
+    if not given.check:
+        BLOCK.check()
     task = load_task(TASK)
     valid, test, live = (read(task, given.features / f"{part}.parquet") for part in PARTS)
     reference = {name: np.concatenate([valid[name], test[name]]) for name in valid}
@@ -191,9 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = table(found, weeks, live["week"].size)
     sys.stdout.write(text + "\n")
     if not given.check:
-        page = README.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        write_atomic(README, before + text + rest.partition(END)[2])
+        BLOCK.write(text)
     # A week is some hundred requests of a few hundred households, which shop alike for weeks:
     # the mean over weeks may be off by more than independent rows would allow.
     broken = [name for name in METHODS if np.mean(found[name].usual) > 1.5 * RATE]

@@ -17,16 +17,15 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from tests.benchmarks.page import ROOT, Block
 from tests.fixtures.load_client import LoadClient, percentile
 from tests.fixtures.predictor_server import predictor_server
 from tests.fixtures.tiny_package import write_tiny_package
 
-from davy.core.files import write_atomic
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, encode_request
 
-README = Path(__file__).parents[2] / "services/davy/predictor/README.md"
-BEGIN, END = "<!-- reload:begin -->", "<!-- reload:end -->"
+BLOCK = Block(ROOT / "services/davy/predictor/README.md", "reload")
 CONNECTIONS = 8
 
 
@@ -59,6 +58,8 @@ async def measure(
 
 def main(requests: int = 100_000, turns: int = 20, *, write: bool = False) -> int:
     """Print the figures; 1 when a request failed."""
+    if write:
+        BLOCK.check()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         paths = [write_tiny_package(work, weight=weight).path for weight in (0.01, 0.02)]
@@ -78,23 +79,8 @@ def main(requests: int = 100_000, turns: int = 20, *, write: bool = False) -> in
     )
     sys.stdout.write(line)
     if write:
-        write_atomic(README, replaced(README.read_text(), line).encode())
+        BLOCK.write(line)
     return 1 if failed else 0
-
-
-def replaced(page: str, line: str) -> str:
-    """Return a page with the line between its markers.
-
-    Raises
-    ------
-    ValueError
-        The page lacks the markers.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} … {END}")
-    return f"{head}{BEGIN}\n{line}{END}{tail}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The gate on streams with known truth: does the promise hold, and how soon is a verdict reached?
 
-``python tests/benchmarks/bench_rollout.py`` writes its table into services/davy/rollout/README.md;
+``python -m tests.benchmarks.bench_rollout`` writes its table into services/davy/rollout/README.md;
 ``--check`` only prints, and exits 1 when a promise is broken.
 """
 
@@ -13,19 +13,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from tests.benchmarks.page import ROOT, Block
 
-from davy.core.files import write_atomic
 from davy.rollout.decide import decide
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
 from davy.rollout.verdict import Counts
 
-README = Path(__file__).parents[2] / "services/davy/rollout/README.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+BLOCK = Block(ROOT / "services/davy/rollout/README.md", "bench")
 START = datetime(2017, 1, 2, tzinfo=UTC)
 RATE = 200.0  # requests a second
 SCRAPE = 1.0
@@ -234,6 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--check", action="store_true", help="print only")
     given = parser.parse_args(arguments)
+    if not given.check:
+        BLOCK.check()
     wanted, rows = spec(seconds=given.seconds), []
     for index, truth in enumerate(TRUTHS):
         rng = np.random.default_rng([2017, index])
@@ -246,12 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ratio 1.5, allowance 1 %; slow: ratio 1.5, allowance 5 %; 5 % chance of either mistake. "
         "What was neither promoted nor rolled back was inconclusive."
     )
-    text = "\n".join((BEGIN, note, "", *table(rows), END))
+    text = "\n".join((note, "", *table(rows)))
     if not given.check:
-        page = README.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        after = rest.partition(END)[2]
-        write_atomic(README, before + text + after)
+        BLOCK.write(text)
     broken = [row.truth.name for row in rows if row.broken()]
     if broken:
         sys.stderr.write(f"promise broken: {', '.join(broken)}\n")

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from tests.benchmarks.page import ROOT, Block
 from tests.benchmarks.rollout import nodes
 from tests.benchmarks.rollout.day import Day, run
 from tests.benchmarks.rollout.rivals import NEVER
@@ -35,14 +35,12 @@ from tests.benchmarks.rollout.streams import (
     Traffic,
 )
 
-from davy.core.files import write_atomic
 from davy.rollout.decide import decide
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, Phase, State
 from davy.rollout.verdict import Counts
 
-README = Path(__file__).parents[2] / "services/davy/rollout/README.md"
-BEGIN, END = "<!-- bench-day:begin -->", "<!-- bench-day:end -->"
+BLOCK = Block(ROOT / "services/davy/rollout/README.md", "bench-day")
 WEIGHTS = (0.01, 0.05, 0.10, 0.50)
 PROMISE = 0.05
 # What all but Davy are allowed in the table of defects.
@@ -300,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--check", action="store_true", help="print only")
     given = parser.parse_args(arguments)
+    if not given.check:
+        BLOCK.check()
     began = time.process_time()
     seconds, dearest = a_day_of_looks()
     faults: list[str] = []
@@ -382,12 +382,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         minutes=(spent + time.process_time() - began) / 60,
         **blocks,
     )
-    text = f"{BEGIN}\n{text.strip()}\n{END}"
     sys.stdout.write(text + "\n")
     if not given.check:
-        page = README.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        write_atomic(README, before + text + rest.partition(END)[2])
+        BLOCK.write(text)
     if faults:
         sys.stderr.write(f"promise broken: {'; '.join(faults)}\n")
     return 1 if faults else 0

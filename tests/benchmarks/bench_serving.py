@@ -23,9 +23,10 @@ from pathlib import Path
 
 import uvloop
 from grpc.aio import AioRpcError
+from tests.benchmarks.environment import NotInstalledError
 from tests.benchmarks.serving import figures, report
 from tests.benchmarks.serving.figures import Cell, percentile
-from tests.benchmarks.serving.fleet import DAVY, KSERVE, RAW, Fleet, NotInstalledError, Rival
+from tests.benchmarks.serving.fleet import DAVY, KSERVE, RAW, Fleet, Rival
 from tests.benchmarks.serving.found import (
     METHODS,
     Broken,
@@ -308,8 +309,8 @@ def _running(
             rival.process.end()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and write; 1 when Davy failed a request, ended a measurement or did not start."""
+def _options(arguments: list[str] | None) -> tuple[argparse.Namespace, set[str]]:
+    """Return what was asked for, and the names of the servers where not all are to run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="only see whether everything runs")
     known = list(METHODS.values())
@@ -321,6 +322,15 @@ def main(arguments: list[str] | None = None) -> int:
     if names - set(known):
         wrong = ", ".join(sorted(names - set(known)))
         parser.error(f"--only: no server {wrong}; there are {', '.join(known)}")
+    return options, names
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write; 1 when Davy failed a request, ended a measurement or did not start."""
+    options, names = _options(arguments)
+    writes = not (options.quick or options.json or names or options.skip_workers)
+    if writes:
+        report.BLOCK.check()
     effort = QUICK if options.quick else Effort()
     cores = sorted(os.sched_getaffinity(0))
     pinned = len(cores) > 1
@@ -364,8 +374,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.json.write_text(json.dumps([asdict(cell) for cell in found.cells]))
     text = report.render(found)
     sys.stdout.write(text)
-    if not (options.quick or options.json or names or options.skip_workers):
-        report.write(text)
+    if writes:
+        report.BLOCK.write(text)
     return 1 if found.ours_failed() else 0
 
 

@@ -1,33 +1,29 @@
 """The servers of the benchmark: how each is started and what it can be asked.
 
-Belongs here: commands, settings, environments of their own. Not here: processes, measuring.
+Belongs here: commands, settings. Not here: environments of their own, processes, measuring.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks.serving.processes import ROOT, Process, start
+from tests.benchmarks.environment import interpreter
+from tests.benchmarks.page import ROOT
+from tests.benchmarks.serving.processes import Process, start
 from tests.benchmarks.serving.workload import MIX, NAME, Case, rows_message, v2_message
 from tests.fixtures.predictor_server import free_port
 
 DAVY, STARLETTE, ASGI = "Davy", "Starlette", "raw ASGI"
 BENTO, KSERVE, MLSERVER, RAW = "BentoML", "KServe SDK", "MLServer", "onnxruntime"
 BASELINE = STARLETTE
-CACHE = Path.home() / ".cache" / "davy-bench"
 MLSERVER_PACKAGES = ("mlserver==1.7.1", "onnxruntime", "numpy<2")
 V2_PATH = f"/v2/models/{NAME}/infer"
 # One run must not measure what the one before left in the environment.
 COMMON = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "BENTOML_DO_NOT_TRACK": "True"}
-
-
-class NotInstalledError(RuntimeError):
-    """A rival's environment cannot be made; says what the installer said."""
 
 
 @dataclass(slots=True)
@@ -113,7 +109,7 @@ class Fleet:
 
     def mlserver(self) -> Rival:
         """Start MLServer; it does not resolve beside the rest, so it has its own environment."""
-        python = _environment(CACHE / "mlserver-1.7.1", MLSERVER_PACKAGES)
+        python = interpreter("mlserver-1.7.1", MLSERVER_PACKAGES)
         port, grpc_port = free_port(), free_port()
         folder = self.work / "mlserver-models"
         folder.mkdir(exist_ok=True)
@@ -165,23 +161,3 @@ def _bento(service: str, port: int) -> list[str]:
         str(Path(sys.executable).with_name("bentoml")),
         *("serve", service, "--host=127.0.0.1", f"--port={port}", "--timeout-keep-alive=120"),
     ]
-
-
-def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
-    """Return the interpreter of an environment with these packages, made if need be."""
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    if done.is_file():
-        return python
-    uv = str(Path(sys.executable).with_name("uv"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", "3.11", str(folder)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
-    ):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            lines = made.stderr.strip().splitlines() or ["uv failed"]
-            raise NotInstalledError(lines[-1][:200])
-    done.touch()
-    return python

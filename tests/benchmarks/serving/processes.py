@@ -17,8 +17,9 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import psutil
+from tests.benchmarks.environment import inherited
+from tests.benchmarks.page import ROOT
 
-ROOT = Path(__file__).parents[3]
 START_SECONDS = 90.0
 
 
@@ -67,15 +68,36 @@ class Process:
         """Ask it to end; make it after a while."""
         if self.popen.poll() is not None:
             return
-        tree = self._tree()
         self.popen.send_signal(signal.SIGTERM)
         try:
             self.popen.wait(15)
         except subprocess.TimeoutExpired:
-            for process in tree:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            self.popen.wait()
+            kill(self.popen)
+
+
+def kill(popen: subprocess.Popen[bytes], patience: float = 2.0) -> None:
+    """Kill a process and all below it.
+
+    Those below go first: a container's runtime then ends by itself and forgets the container. One
+    that starts its children anew instead is held still while it is killed with them.
+    """
+    if popen.poll() is not None:
+        return
+    _kill_below(popen.pid)
+    try:
+        popen.wait(patience)
+    except subprocess.TimeoutExpired:
+        popen.send_signal(signal.SIGSTOP)
+        _kill_below(popen.pid)
+        popen.kill()
+        popen.wait()
+
+
+def _kill_below(pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def start(command: list[str], environment: Mapping[str, str], folder: Path, probe: str) -> Process:
@@ -88,13 +110,12 @@ def start(command: list[str], environment: Mapping[str, str], folder: Path, prob
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DAVY_", "PROMETHEUS_"))}
     with log.open("wb") as file:
         started = time.perf_counter()
         popen = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**inherited, **environment},
+            env={**inherited(), **environment},
             stdout=file,
             stderr=subprocess.STDOUT,
         )

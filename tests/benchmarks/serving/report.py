@@ -1,4 +1,4 @@
-"""The serving benchmark's tables, and their place in services/README.md.
+"""The serving benchmark's tables in services/README.md.
 
 Belongs here: what the tables say and how. Not here: measuring, the statistics of it.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.benchmarks.page import ROOT, Block
 from tests.benchmarks.serving.figures import Cell, Quantity, Spread, absolute, ratio
 from tests.benchmarks.serving.fleet import (
     ASGI,
@@ -37,10 +38,7 @@ from tests.benchmarks.serving.found import (
 )
 from tests.benchmarks.serving.workload import MAIN, Case, cases
 
-from davy.core.files import write_atomic
-
-README = Path(__file__).parents[3] / "services/README.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+BLOCK = Block(ROOT / "services/README.md", "bench")
 SERVERS = (DAVY, STARLETTE, ASGI, BENTO, KSERVE, MLSERVER)
 
 
@@ -92,26 +90,6 @@ def render(found: Found) -> str:
     parts += [_rows(found), _grpc(found), _workers(found)]
     parts.append(_faults(found))
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def replaced(page: str, text: str) -> str:
-    """Return a page with the text between its markers.
-
-    Raises
-    ------
-    ValueError
-        The page lacks the markers.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} … {END}")
-    return f"{head}{BEGIN}\n{text}{END}{tail}"
-
-
-def write(text: str, page: Path = README) -> None:
-    """Put the text between the page's markers."""
-    write_atomic(page, replaced(page.read_text(), text).encode())
 
 
 def _names(found: Found) -> list[str]:

@@ -13,8 +13,9 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 from tests.benchmarks import bench_serving
 from tests.benchmarks.bench_serving import QUICK, Bench, main
+from tests.benchmarks.environment import NotInstalledError
 from tests.benchmarks.serving.figures import Cell
-from tests.benchmarks.serving.fleet import DAVY, STARLETTE, Fleet, NotInstalledError, Rival
+from tests.benchmarks.serving.fleet import DAVY, STARLETTE, Fleet, Rival
 from tests.benchmarks.serving.found import Broken, Found
 from tests.benchmarks.serving.processes import Process
 from tests.benchmarks.serving.workload import MAIN

@@ -1,8 +1,6 @@
-"""The serving benchmark's tables and their place in a page."""
+"""The serving benchmark's tables."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from tests.benchmarks.serving import report
@@ -89,25 +87,6 @@ def test_every_table_has_as_many_columns_as_its_head() -> None:
         elif blocks[-1]:
             blocks.append([])
     assert all(len(set(block)) == 1 for block in blocks if block)
-
-
-def test_the_text_goes_between_the_markers_and_nowhere_else(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write("new\n", page)
-    assert page.read_text() == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
-
-
-def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("nothing here\n")
-    with pytest.raises(ValueError, match="has no"):
-        report.write("new\n", page)
-    assert page.read_text() == "nothing here\n"
-
-
-def test_the_readme_has_the_markers() -> None:
-    assert report.replaced(report.README.read_text(), "")
 
 
 def test_every_case_is_measured_once() -> None:
