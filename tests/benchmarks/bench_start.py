@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,10 +28,12 @@ from typing import Any
 
 import httpx
 import psutil
+from tests.benchmarks.environment import inherited
+from tests.benchmarks.page import ROOT, Block
+from tests.benchmarks.serving.processes import kill
+from tests.fixtures.predictor_server import free_port
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "services" / "README.md"
-BEGIN, END = "<!-- image:begin -->", "<!-- image:end -->"
+BLOCK = Block(ROOT / "services/README.md", "image")
 NOBODY = 65532
 WAIT_SECONDS = 60
 # The default of DAVY_PREDICTOR_DRAIN_SECONDS.
@@ -49,7 +50,7 @@ LINKS = {
     "DAVY_PREDICTOR_PORT_80_TCP_PORT": "80",
     "DAVY_PREDICTOR_PORT_80_TCP_ADDR": "10.96.0.7",
 }
-# The runtime of this machine's cgroups of version 1 beside 2 is confused by both: it gets neither.
+# Where cgroups 1 and 2 are mounted side by side, the runtime is confused by both: it gets neither.
 WITHOUT_CGROUPS = (
     "umount /sys/fs/cgroup/unified 2>/dev/null; mount -t tmpfs none /sys/fs/cgroup && "
     'exec crun --cgroup-manager=disabled run --bundle "$1" "$2"'
@@ -69,7 +70,7 @@ class Start:
     end : float
         Seconds from SIGTERM to the end of the process.
     answered, lost : int
-        Requests while it drained that were answered, and that were not.
+        Requests while it drained that were answered 200, and that were not.
     """
 
     seconds: float
@@ -95,12 +96,6 @@ class Server:
         return [member for member in everybody if member.name() not in ("crun", "sh", "unshare")]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def launch(command: Sequence[str], port: int, environment: Mapping[str, str], log: Path) -> Server:
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -122,9 +117,7 @@ def measure(server: Server, begun: float) -> Start:
         answered, lost, end = _end(server, family[0])
         return Start(seconds, cpu, memory, end, answered, lost)
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+        kill(server.process)
 
 
 def _until_ready(server: Server, client: httpx.Client, begun: float) -> None:
@@ -156,8 +149,12 @@ def _end(server: Server, first: psutil.Process) -> tuple[int, int, float]:
     begun, answered, lost = time.monotonic(), 0, 0
     while time.monotonic() - begun < 0.9 * DRAIN_SECONDS:
         try:
-            answered += httpx.get(f"{server.url}/v2", timeout=10).status_code == 200
+            ok = httpx.get(f"{server.url}/v2", timeout=10).status_code == 200
         except httpx.TransportError:
+            ok = False
+        if ok:
+            answered += 1
+        else:
             lost += 1
     if server.process.wait(WAIT_SECONDS) != 0:
         sys.exit(f"error: ended with {server.process.returncode}")
@@ -167,8 +164,7 @@ def _end(server: Server, first: psutil.Process) -> tuple[int, int, float]:
 def of_the_checkout(package: Path, work: Path) -> Start:
     """``bentoml serve``, as the demo runs it."""
     port = free_port()
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DAVY_", "PROMETHEUS_"))}
-    environment = inherited | {
+    environment = inherited() | {
         "DAVY_PREDICTOR_MODEL_DIR": str(package),
         "BENTOML_HOME": str(work / "bentoml"),
         "OMP_NUM_THREADS": "1",
@@ -293,22 +289,13 @@ def table(rows: Mapping[str, Sequence[Start]], sizes: Mapping[str, float]) -> st
     return "\n".join(lines)
 
 
-def write(text: str, page: Path = README) -> None:
-    """Replace what is between the markers of a page."""
-    content = page.read_text(encoding="utf-8")
-    before, _, rest = content.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
-        sys.exit(f"error: {page}: no {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and with an image write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("image", help="image that 'davy package image' built by buildah")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
+    BLOCK.check()
     for program in ("buildah", "crun", "unshare"):
         if shutil.which(program) is None:
             sys.exit(f"error: no {program}: apt-get install buildah crun util-linux")
@@ -338,7 +325,7 @@ def main() -> None:
         }
     text = table(rows, sizes)
     sys.stdout.write(f"{text}\n")
-    write(text)
+    BLOCK.write(text)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 from tests.benchmarks.bench_start import (
-    BEGIN,
-    END,
     Start,
     bundle_config,
     table,
     weight,
-    write,
 )
 
 ABOUT = {"Env": ["PATH=/app/bin"], "Entrypoint": ["/app/bin/serve"], "WorkingDir": "/app/bento"}
@@ -22,22 +19,6 @@ def test_a_row_has_medians_extremes_and_the_sum_of_what_was_lost() -> None:
     row = table({"the image": starts}, {"a": 50.4, "b": 300.0}).splitlines()[2]
     assert row == "| the image | 2.00 (1.00–9.00) | 1.50 | 190 | 1.2 | 2 of 122 |"
     assert "Image unpacked: 350 MB (a 50, b 300)" in table({"x": starts}, {"a": 50.4, "b": 300.0})
-
-
-def test_the_table_replaces_the_one_before_and_nothing_else(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
-    for text in ("first", "second"):
-        write(text, page)
-    assert page.read_text() == f"above\n{BEGIN}\nsecond\n{END}\nbelow\n"
-
-
-def test_a_page_without_its_markers_is_left_alone(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text("nothing here\n")
-    with pytest.raises(SystemExit, match="image:begin"):
-        write("table", page)
-    assert page.read_text() == "nothing here\n"
 
 
 def test_a_file_of_two_names_weighs_once_and_a_link_its_own_length(tmp_path: Path) -> None:
