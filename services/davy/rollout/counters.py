@@ -75,8 +75,10 @@ class Missing:
 class Reading:
     """The counts of one interval, or why there are none; then the cursor has not moved.
 
-    ``start`` and ``end`` are Unix seconds of the samples between which was counted; ``pods`` are
-    the canary's counts by pod, ``absent`` says why an indicator has no counts while others have.
+    ``start`` and ``end`` are Unix seconds of the samples between which was counted, ``first`` those
+    of the earliest that the look before did not see, all by the clock of whoever scraped them;
+    ``pods`` are the canary's counts by pod, ``absent`` says why an indicator has no counts while
+    others have.
     """
 
     cursor: Cursor
@@ -86,6 +88,7 @@ class Reading:
     end: float | None = None
     pods: Mapping[str, tuple[PodCounts, ...]] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    first: float | None = None
 
 
 def read_interval(
@@ -142,7 +145,16 @@ def read_interval(
         found = Counted(found.counts, {}, found.absent)
     moved = _moved(cursor, counted, resets, oldest=now - 10 * stale_after)
     start = moved.newest if first_look else _start(cursor, counted)
-    return Reading(moved, found.counts, None, start, moved.newest, found.pods, found.absent)
+    return Reading(
+        moved,
+        found.counts,
+        None,
+        start,
+        moved.newest,
+        found.pods,
+        found.absent,
+        _first(cursor, counted),
+    )
 
 
 def _finite(series: Iterable[Series]) -> list[Series]:
@@ -278,6 +290,15 @@ def _moved(cursor: Cursor, series: Sequence[Series], resets: Resets, *, oldest: 
     # A pod that has long gone is forgotten, else the cursor grows with every replacement.
     alive = {key.pod for key, sample in last.items() if sample.time >= oldest}
     return Cursor({key: sample for key, sample in last.items() if key.pod in alive})
+
+
+def _first(cursor: Cursor, series: Sequence[Series]) -> float | None:
+    """Return the earliest time of a sample that is newer than all that was seen before."""
+    seen = cursor.newest
+    if seen is None:
+        return None
+    new = (sample.time for item in series for sample in item.samples if sample.time > seen)
+    return min(new, default=None)
 
 
 def _start(cursor: Cursor, series: Sequence[Series]) -> float | None:

@@ -44,7 +44,8 @@ class Observation:
     and ``end`` are Unix seconds; ``weight`` is the canary's percent as read back, None when the
     router did not say; ``not_ready`` names arms without a ready server; ``paused`` is what the spec
     said at this look; ``pods`` are the canary's counts by pod; ``absent`` says why an indicator has
-    no counts while others have.
+    no counts while others have; ``first`` is the earliest sample that the look before did not see.
+    The samples' times, ``start``, ``end`` and ``first``, are of another clock than all others.
     """
 
     weight: int | None
@@ -59,6 +60,7 @@ class Observation:
     cursor: Cursor = field(default_factory=Cursor)
     pods: Mapping[str, tuple[PodCounts, ...]] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    first: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class State:
     """A rollout between two looks.
 
     ``step`` is -1 before the first; ``weight`` is the canary's percent as asked for;
-    ``honoured_since`` is when it was first read back, None until a look finds it;
+    ``honoured_since`` is when it was first read back, None until a look finds it; ``weight_from``
+    is by when that was on the samples' clock, None until samples tell; ``read_at`` is the last look
+    that had counts;
     ``step_requests`` are the canary's requests at it; ``overridden`` says that a person has decided
     where this ends; ``replaced`` is the pod of the canary whose replacement was asked for;
     ``verdicts`` are the last look's.
@@ -84,6 +88,8 @@ class State:
     overridden: bool = False
     replaced: str | None = None
     verdicts: tuple[Verdict, ...] = ()
+    weight_from: float | None = None
+    read_at: datetime | None = None
 
     def with_observation(self, observation: Observation, now: datetime) -> State:
         """Return the state after a look, before anything is decided on it.
@@ -95,11 +101,12 @@ class State:
         """
         honoured = observation.weight == self.weight
         since = (self.honoured_since or _time(observation.honoured)) if honoured else None
+        weight_from = self._weight_from(since, observation.first)
         # An interval that began before the weight was there is not split by that weight.
         comparable = (
             since is not None
             and observation.start is not None
-            and observation.start >= since.timestamp()
+            and observation.start >= (since.timestamp() if weight_from is None else weight_from)
         )
         evidence = dict(self.evidence)
         for name, counts in observation.counts.items():
@@ -115,12 +122,35 @@ class State:
             looks=self.looks + 1,
             evidence=evidence,
             cursor=observation.cursor,
+            weight_from=weight_from,
+            read_at=now if observation.missing is None else self.read_at,
         )
+
+    def _weight_from(self, since: datetime | None, first: float | None) -> float | None:
+        """Return a time on the samples' clock by which the weight was there; None: not known yet.
+
+        Two clocks cannot be compared, but this can: a sample that the look before did not see was
+        taken after that look, and from that look to the weight the engine's clock measured how
+        long it took. So the weight was there by the first such sample's time and that much more.
+        Where no look has had new samples since, its counts are none, and nothing hangs on it.
+        """
+        if since is None:
+            return None
+        if self.weight_from is not None or first is None:
+            return self.weight_from
+        took = 0.0 if self.read_at is None else (since - self.read_at).total_seconds()
+        return first + max(took, 0.0)
 
     def with_weight(self, phase: Phase, *, step: int, weight: int) -> State:
         """Return the state that asks for another weight; evidence goes on."""
         return replace(
-            self, phase=phase, step=step, weight=weight, honoured_since=None, step_requests=0
+            self,
+            phase=phase,
+            step=step,
+            weight=weight,
+            honoured_since=None,
+            weight_from=None,
+            step_requests=0,
         )
 
     def with_phase(self, phase: Phase) -> State:

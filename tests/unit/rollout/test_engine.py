@@ -210,7 +210,7 @@ def test_a_weight_that_was_lost_counts_from_when_it_is_found_again() -> None:
     place, journal = cluster(), MemoryJournal()
     wanted = spec(steps=[{"weight": 5, "minRequests": 100_000}])
     running = engine(place, journal, wanted=wanted)
-    for weight in (None, None, 50, 5):
+    for weight in (None, None, None, 50, 5):
         place.weight = place.weight if weight is None else weight
         running.look()
         place.clock.sleep(5)
