@@ -128,6 +128,14 @@ def from_document(document: OutlierDocument) -> OutlierDetector:
     InvalidInputError
         Its arrays do not fit each other.
     """
+    try:
+        return _detector(document)
+    except (OverflowError, ValueError) as error:
+        # A number that no array holds, or rows of a matrix that are not as long as each other.
+        raise InvalidInputError(str(error), where=FILE) from error
+
+
+def _detector(document: OutlierDocument) -> OutlierDetector:
     state = document.scorer
     encoder = _encoder(state.encoder)
     limit = document.threshold
@@ -167,6 +175,9 @@ def _encoder(state: EncoderState) -> Encoder:
     _fit("mean, deviation", (encoder.mean.size, encoder.deviation.size), (numbers, numbers))
     _fit("share", (encoder.share.size,), (encoder.indicators.size,))
     _fit("low, size", (encoder.low.size, encoder.size.size), (categories, categories))
+    # Before its sum: of sizes that no table has, that would be any number.
+    if not _within(encoder.size, 0, encoder.table.size):
+        raise InvalidInputError("its categories do not fit", where=FILE)
     _fit("table", (encoder.table.size,), (int((encoder.size + 1).sum()),))
     if encoder.scale.size > numbers or not _within(encoder.indicators, 0, numbers):
         raise InvalidInputError("its numbers do not fit", where=FILE)

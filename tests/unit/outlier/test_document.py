@@ -50,7 +50,11 @@ def test_infinite_and_huge_values_are_outliers_without_a_warning(mixed, detector
 
 
 CHANGES = {
-    "mahalanobis": [("centre", lambda old: old[:-1]), ("whiten", lambda old: old[:-1])],
+    "mahalanobis": [
+        ("centre", lambda old: old[:-1]),
+        ("whiten", lambda old: old[:-1]),
+        ("whiten", lambda old: [old[0][:-1], *old[1:]]),
+    ],
     "isolation_forest": [
         ("right", lambda old: [10**9, *old[1:]]),
         ("right", lambda old: old[:-1]),
@@ -66,6 +70,8 @@ ENCODER = [
     ("mean", lambda old: old[:-1]),
     ("size", lambda old: [*old, 1]),
     ("share", lambda old: []),
+    ("low", lambda old: [2**70, *old[1:]]),
+    ("size", lambda old: [2**62, *old[1:]]),
 ]
 
 
@@ -80,6 +86,15 @@ def test_arrays_that_do_not_fit_each_other_are_refused(detector):
                 from_document(OutlierDocument.model_validate(document))
             place[name] = old
     from_document(OutlierDocument.model_validate(document))
+
+
+def test_a_category_without_any_code_is_refused(detector):
+    """Its sizes and its table fit each other, but no row could be looked up."""
+    document = json.loads(to_json(to_document(detector)))
+    encoder = document["scorer"]["encoder"]
+    encoder["size"], encoder["table"] = [-1] * len(encoder["size"]), []
+    with pytest.raises(InvalidInputError, match="categories do not fit"):
+        from_document(OutlierDocument.model_validate(document))
 
 
 def test_reading_and_scoring_needs_no_more_than_numpy():
