@@ -27,19 +27,14 @@ from dataclasses import dataclass, field, replace
 from structlog.typing import FilteringBoundLogger
 
 from davy.core.clock import Clock
-from davy.core.errors import (
-    ConfigurationError,
-    DavyError,
-    InvalidInputError,
-    NotFoundError,
-    TemporaryError,
-)
+from davy.core.errors import DavyError, InvalidInputError
 from davy.core.logging import get_logger
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import AnnotationOrders
 from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
-from davy.rollout.kserve.moves import SERVICE_GONE
+from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.operator.claims import rival
+from davy.rollout.operator.deliveries import Deliveries
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
 from davy.rollout.operator.ports import Delivery, Note, Places, Pods, Records, Resource, Rollouts
 from davy.rollout.operator.recorded import RecordedPackages, recorded_facts
@@ -55,6 +50,8 @@ from davy.rollout.status import ENDED, Standing, status_of
 
 # A change of weight, or of arms, is looked at more often than the evidence.
 SETTLING_SECONDS = 1.0
+# Why the canary of a deleted rollout is left: it is no longer as the rollout made it.
+LET_GO = frozenset({SERVICE_GONE, SERVICE_EDITED})
 
 
 @dataclass(slots=True)
@@ -92,9 +89,11 @@ class Reconciler:
     metrics: RolloutMetrics
     _running: dict[str, Running] = field(default_factory=dict)
     _failures: dict[str, int] = field(default_factory=dict)
-    _deliveries: dict[str, dict[int, Delivery]] = field(default_factory=dict)
     _locks: dict[str, threading.Lock] = field(default_factory=dict)
     _claiming: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._deliveries = Deliveries(self.places)
 
     def tick(self, namespace: str, name: str, uid: str) -> float | None:
         """Go one step; return the seconds until the next, None: nothing until it changes.
@@ -123,8 +122,9 @@ class Reconciler:
     def withdraw(self, namespace: str, name: str, uid: str) -> float | None:
         """Take the canary of a deleted rollout away; return None once it may go.
 
-        Where that is refused for good, because somebody else has changed the InferenceService, it
-        is left as they made it.
+        Where somebody else has changed or deleted the InferenceService it is left as they made it.
+        Anything else that refuses, such as an admission webhook during a change freeze, may pass: a
+        canary with weight that nobody watches is worse than a resource that stays.
         """
         with self._only(uid):
             resource = self.rollouts.read(namespace, name)
@@ -132,15 +132,22 @@ class Reconciler:
                 return None
             try:
                 return self._withdraw(resource)
-            except (TemporaryError, ConfigurationError) as error:
-                self._log(resource).warning("not withdrawn yet", error=str(error))
-                return self._later(uid, error)
             except DavyError as error:
-                self._log(resource).warning("left as it is", error=str(error))
-                left = note("Warning", "LeftAsItIs", str(error), key=f"left-{resource.generation}")
-                self.rollouts.tell(resource, left)
-                self._forget(uid)
-                return None
+                return self._not_withdrawn(resource, error)
+
+    def _not_withdrawn(self, resource: Resource, error: DavyError) -> float | None:
+        found = trouble(error)
+        if found.reason in LET_GO:
+            self._log(resource).warning("left as it is", error=str(error))
+            left = note("Warning", "LeftAsItIs", str(error), key=f"left-{resource.generation}")
+            self.rollouts.tell(resource, left)
+            self._forget(resource.uid)
+            return None
+        self._log(resource).warning("not withdrawn yet", error=str(error))
+        pause = self._later(resource.uid, error)
+        key = f"not-withdrawn-{found.reason}".lower()
+        self.rollouts.tell(resource, note("Warning", "NotWithdrawn", str(error), key=key))
+        return pause
 
     @contextmanager
     def _only(self, uid: str) -> Iterator[None]:
@@ -154,7 +161,7 @@ class Reconciler:
 
     def _forget(self, uid: str) -> None:
         self._running.pop(uid, None)
-        self._deliveries.pop(uid, None)
+        self._deliveries.forget(uid)
         self._failures.pop(uid, None)
 
     def _go_on(self, resource: Resource) -> float | None:
@@ -248,7 +255,7 @@ class Reconciler:
                 return None
             attempt, record = attempt + 1, None
         attempt = max(attempt, 1)
-        delivery = self._delivery(resource, attempt, spec.candidate, spec.traffic)
+        delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.traffic)
         stable = record.header.stable if record is not None else delivery.serving()
         if stable == spec.candidate.version:
             raise RefusedRolloutError(
@@ -319,7 +326,7 @@ class Reconciler:
             return True
         phase = resume(record).phase
         spec = record.spec()
-        delivery = self._delivery(resource, attempt, spec.candidate, spec.traffic)
+        delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.traffic)
         settled = delivery.settle(record.header.arms(), promoted=phase == Phase.PROMOTED)
         if settled:
             status = resource.status.model_copy(update={"settled_attempt": attempt})
@@ -352,29 +359,9 @@ class Reconciler:
         if status.settled_attempt >= attempt or status.versions is None:
             return True
         arms = Arms(status.versions.stable, status.versions.canary)
-        spec = resource.checked_spec()
-        candidate = spec.candidate.model_copy(update={"version": arms.canary})
-        return self._delivery(resource, attempt, candidate, spec.traffic).settle(
-            arms, promoted=False
-        )
-
-    def _delivery(
-        self, resource: Resource, attempt: int, candidate: Candidate, traffic: str
-    ) -> Delivery:
-        # Kept over ticks: it knows for how long the router has been as it is.
-        kept = self._deliveries.setdefault(resource.uid, {})
-        if attempt not in kept:
-            identity = f"{resource.namespace}/{resource.name}/{resource.uid}/{attempt}"
-            try:
-                kept[attempt] = self.places.delivery(resource, identity, candidate, traffic)
-            except NotFoundError as error:
-                raise RefusedRolloutError(
-                    SERVICE_GONE,
-                    f"there is no InferenceService '{resource.service}' ({error.what})",
-                    where=resource.where,
-                    fix="Create it, then create this rollout again",
-                ) from None
-        return kept[attempt]
+        # What the spec says by now matters no more: to take it away its version is enough.
+        delivery = self._deliveries.of(resource, attempt, Candidate(version=arms.canary))
+        return delivery.settle(arms, promoted=False)
 
     def _record(self, resource: Resource, attempt: int) -> Record | None:
         return self.records.journal(resource, attempt).read() if attempt else None
