@@ -131,11 +131,18 @@ def find_bento(tag: str) -> Path:
 
     Raises
     ------
+    InvalidInputError
+        The tag is empty.
     NotFoundError
         There is none.
     MissingDependencyError
         BentoML is not installed.
     """
+    if not tag.strip():
+        # Path("") is the working directory.
+        raise InvalidInputError(
+            "the tag is empty", where="bento", fix="Name a Bento: NAME:VERSION, or its folder"
+        )
     if Path(tag).is_dir():
         return Path(tag)
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from davy.core.errors import InvalidInputError, NotFoundError
-from davy.packaging.bento import build_bento, checkout_requirements, locked
+from davy.packaging.bento import build_bento, checkout_requirements, find_bento, locked
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -46,3 +46,9 @@ def test_a_missing_package_or_set_is_named(tmp_path: Path) -> None:
         locked(tmp_path / "none.txt")
     with pytest.raises(NotFoundError, match="no such package"):
         build_bento(tmp_path / "none")
+
+
+@pytest.mark.parametrize("tag", ["", " "])
+def test_no_tag_is_not_the_working_directory(tag: str) -> None:
+    with pytest.raises(InvalidInputError, match="the tag is empty"):
+        find_bento(tag)
