@@ -22,7 +22,12 @@ from pathlib import Path
 
 import yaml
 
-from davy.core.errors import InvalidInputError, MissingDependencyError, NotFoundError
+from davy.core.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    NotFoundError,
+    TemporaryError,
+)
 from davy.packaging.bento import CODE, PACKAGE
 from davy.packaging.package import read_package
 
@@ -44,10 +49,13 @@ class Secrets:
         Certificates (PEM) that a proxy in front of the package registry needs.
     uv : Path, optional
         A ``uv.toml`` that names an index of one's own.
+    pip : Path, optional
+        A ``pip.conf`` that does: pip fetches uv, which reads no file of uv's.
     """
 
     ca: Path | None = None
     uv: Path | None = None
+    pip: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,17 @@ def checkout_files() -> Path:
     return Path(__file__).parents[3] / "services" / "images" / "predictor"
 
 
-def works(builder: str) -> bool:
-    """Whether a builder is installed, and reaches the daemon that it may need."""
+def works(builder: str, timeout: float = 10.0) -> bool:
+    """Whether a builder is installed, and reaches the daemon that it may need within `timeout`."""
     if shutil.which(builder) is None:
         return False
-    done = subprocess.run([builder, "version"], capture_output=True, check=False)
+    nothing = subprocess.DEVNULL
+    try:
+        done = subprocess.run(
+            [builder, "version"], stdout=nothing, stderr=nothing, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return False
     return done.returncode == 0
 
 
@@ -96,7 +110,7 @@ def find_builder(wanted: str | None, works: Callable[[str], bool] = works) -> st
         if works(builder):
             return builder
     raise MissingDependencyError(
-        f"{wanted or 'no builder of images'} is not installed, or its daemon does not run",
+        f"{wanted or 'no builder of images'} is not installed, or its daemon does not answer",
         where="image",
         fix=_any_of(),
     )
@@ -147,7 +161,7 @@ def command(
         if builder == "docker"
         else ["--timestamp", str(epoch), "--layers"]
     )
-    given = {"ca": secrets.ca, "uv": secrets.uv}
+    given = {"ca": secrets.ca, "uv": secrets.uv, "pip": secrets.pip}
     return [
         builder,
         "build",
@@ -214,14 +228,15 @@ def build_image(
     Raises
     ------
     NotFoundError, IntegrityError, InvalidInputError
-        It is no Bento of a package, the package is not as it was written, a file is missing, or
-        the build failed: what it wrote is on the terminal.
+        It is no Bento of a package, the package is not as it was written, or a file is missing.
     MissingDependencyError
         No builder is installed.
+    TemporaryError
+        The build failed: what it wrote is on the terminal.
     """
     program = find_builder(builder)
     what = plan(bento, name)
-    for path in (secrets.ca, secrets.uv):
+    for path in (secrets.ca, secrets.uv, secrets.pip):
         if path is not None and not path.is_file():
             raise NotFoundError("no such file", where=str(path))
     folder = files or checkout_files()
@@ -240,7 +255,11 @@ def build_image(
             stdout=subprocess.DEVNULL,
         )
         if done.returncode != 0:
-            raise InvalidInputError(
-                f"{program} ended with {done.returncode}: what it wrote is above", where=what.name
+            # What it needs of others is a registry of images, Debian's and Python's packages, disk.
+            raise TemporaryError(
+                f"{program} ended with {done.returncode}: what it wrote is above",
+                where=what.name,
+                fix="Check network and free disk, then try again; behind a proxy or with an index "
+                "of your own: --ca, --pip-config, --uv-config",
             )
         return Image(what.name, identifier_file(context).read_text(encoding="utf-8").strip())

@@ -110,6 +110,12 @@ def image(
     uv_config: Annotated[
         Path | None, typer.Option("--uv-config", help="uv.toml that names an index of your own.")
     ] = None,
+    pip_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--pip-config", help="pip.conf that does: pip fetches uv, which has the rest."
+        ),
+    ] = None,
 ) -> None:
     """Build the image of a Bento: small, for a read-only root, not as root."""
     from davy.packaging.bento import find_bento
@@ -120,7 +126,7 @@ def image(
         name=name,
         builder=builder,
         base=base or BASE,
-        secrets=Secrets(ca, uv_config),
+        secrets=Secrets(ca, uv_config, pip_config),
     )
     print(built.name)
     print(built.identifier)

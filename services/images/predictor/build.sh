@@ -3,7 +3,7 @@
 # `davy package image`]...
 #
 # Where Debian's image cannot be had from a registry, one is made of Debian's packages by base.sh.
-# SSL_CERT_FILE and UV_CONFIG_FILE, where set, are secrets of the build.
+# SSL_CERT_FILE, UV_CONFIG_FILE and PIP_CONFIG_FILE, where set, are secrets of the build.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 davy=$here/../../../.venv/bin/davy
@@ -14,11 +14,14 @@ shift
 BENTOML_HOME=$(mktemp -d)
 export BENTOML_HOME
 trap 'rm -rf "$BENTOML_HOME"' EXIT
-tag=$("$davy" package bento "$package" | head -n 1)
+# Not through a pipe: its status would be that of what reads, and a failed Bento go unnoticed.
+made=$("$davy" package bento "$package")
+tag=$(printf '%s\n' "$made" | head -n 1)
 
-for variable in SSL_CERT_FILE:--ca UV_CONFIG_FILE:--uv-config; do
+for variable in SSL_CERT_FILE:--ca UV_CONFIG_FILE:--uv-config PIP_CONFIG_FILE:--pip-config; do
   eval "file=\${${variable%%:*}:-}"
-  if [ -n "$file" ]; then set -- "${variable#*:}" "$file" "$@"; fi
+  # pip takes /dev/null for "read no file".
+  if [ -n "$file" ] && [ "$file" != /dev/null ]; then set -- "${variable#*:}" "$file" "$@"; fi
 done
 if ! docker version >/dev/null 2>&1 && ! podman version >/dev/null 2>&1; then
   # Needs no runtime and no control groups, which a container that builds may not have.

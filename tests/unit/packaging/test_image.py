@@ -2,14 +2,22 @@
 
 import importlib.util
 import itertools
+import os
+import shutil
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from davy.core.errors import InvalidInputError, MissingDependencyError, NotFoundError
+from davy.core.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    NotFoundError,
+    TemporaryError,
+)
 from davy.packaging.image import (
     FILES,
     Plan,
@@ -21,6 +29,7 @@ from davy.packaging.image import (
     find_builder,
     identifier_file,
     plan,
+    works,
 )
 
 CREATED = datetime(2017, 12, 31, tzinfo=UTC)
@@ -74,9 +83,13 @@ def test_every_builder_gets_the_packages_own_time(tmp_path: Path) -> None:
 
 
 def test_secrets_are_mounted_and_never_arguments_of_the_build(tmp_path: Path) -> None:
-    secrets = Secrets(ca=Path("/etc/ca.pem"), uv=Path("/etc/uv.toml"))
+    secrets = Secrets(Path("/etc/ca.pem"), Path("/etc/uv.toml"), Path("/etc/pip.conf"))
     arguments = command("buildah", PLAN, tmp_path / "context", secrets=secrets)
-    assert options(arguments, "--secret") == ["id=ca,src=/etc/ca.pem", "id=uv,src=/etc/uv.toml"]
+    assert options(arguments, "--secret") == [
+        "id=ca,src=/etc/ca.pem",
+        "id=uv,src=/etc/uv.toml",
+        "id=pip,src=/etc/pip.conf",
+    ]
     assert not [value for value in options(arguments, "--build-arg") if "/etc" in value]
     assert options(command("buildah", PLAN, tmp_path / "context"), "--secret") == []
 
@@ -128,8 +141,73 @@ def test_a_missing_secret_is_told_before_anything_is_built(
 ) -> None:
     monkeypatch.setattr("davy.packaging.image.find_builder", lambda _: "buildah")
     monkeypatch.setattr("davy.packaging.image.plan", lambda *_: PLAN)
-    with pytest.raises(NotFoundError, match=r"ca\.pem"):
-        build_image(tmp_path, secrets=Secrets(ca=tmp_path / "ca.pem"))
+    for name in ("ca", "uv", "pip"):
+        with pytest.raises(NotFoundError, match=f"no-{name}"):
+            build_image(tmp_path, secrets=Secrets(**{name: tmp_path / f"no-{name}"}))
+
+
+def stand_in(folder: Path, name: str, script: str) -> Path:
+    """Write a program that stands in for another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_builder_that_does_not_answer_in_time_does_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, "docker", "exec sleep 30")
+    stand_in(tmp_path, "podman", "exit 1")
+    stand_in(tmp_path, "buildah", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    began = time.monotonic()
+    assert not works("docker", timeout=0.2)
+    assert time.monotonic() - began < 10
+    assert not works("podman")
+    assert works("buildah")
+
+
+def test_a_build_that_fails_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "bin", "buildah", '[ "$1" = version ] || exit 125')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setattr("davy.packaging.image.plan", lambda *_: PLAN)
+    bento = written_bento(tmp_path / "bento", "now")
+    with pytest.raises(TemporaryError, match="buildah ended with 125") as failed:
+        build_image(bento, builder="buildah")
+    assert "disk" in failed.value.fix
+
+
+@pytest.mark.parametrize(
+    ("bento", "built"), [("echo tiny:1; echo /store/tiny", True), ("exit 69", False)]
+)
+def test_the_script_builds_no_image_of_a_bento_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bento: str, built: bool
+) -> None:
+    script = tmp_path / "services" / "images" / "predictor" / "build.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(checkout_files() / "build.sh", script)
+    calls = tmp_path / "calls"
+    stand_in(
+        tmp_path / ".venv" / "bin",
+        "davy",
+        f'if [ "$2" = bento ]; then {bento}; else echo "$@" >"{calls}"; fi',
+    )
+    stand_in(tmp_path / "bin", "docker", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    for name in ("SSL_CERT_FILE", "UV_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/etc/pip.conf")
+    done = subprocess.run(["sh", str(script), "package", "--name", "x"], check=False)
+    assert (done.returncode == 0) is built
+    if built:
+        assert calls.read_text() == "package image tiny:1 --pip-config /etc/pip.conf --name x\n"
+    else:
+        assert done.returncode == 69
+        assert not calls.exists()
 
 
 def test_pruning_removes_what_it_names_and_fails_when_a_wheel_changed(
