@@ -22,13 +22,13 @@ from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.metrics import PredictorMetrics
-from davy.predictor.model import Model, load_model
+from davy.predictor.model import load_model
 from davy.predictor.openapi import Docs
-from davy.predictor.outliers import outlier_flags
+from davy.predictor.outliers import OutlierFlags, flagging
 from davy.predictor.payload import NoSink, PayloadLog, Sink
 from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
-from davy.predictor.repository import Repository
+from davy.predictor.repository import Loaded, Repository
 from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.session import SessionSettings
 from davy.predictor.settings import PredictorSettings
@@ -117,12 +117,13 @@ def _repository(
     # One for all models: their requests use the same cores.
     batcher = Batcher(limits(settings), clock)
 
-    def load(path: Path) -> Model:
+    def load(path: Path) -> Loaded:
         model = load_model(path, public_key=settings.public_key, settings=session)
         check_columns(settings.pseudonymise, model.contract)
-        return model
+        return Loaded(model, flagging(model, settings.outliers))
 
-    def serve(model: Model, path: Path) -> Served:
+    def serve(loaded: Loaded, path: Path) -> Served:
+        model = loaded.model
         metrics = PredictorMetrics(families, model.contract, model.identity)
         sink: Sink = NoSink()
         if settings.payload_url is not None:
@@ -134,7 +135,7 @@ def _repository(
                 pseudonymiser=pseudonymiser,
             )
         policy = InputPolicy(model.contract.inputs)
-        outliers = outlier_flags(model.package, metrics, settings.outliers)
+        outliers = OutlierFlags(loaded.flagging, metrics) if loaded.flagging else None
         return Served(DataPlane(model, policy, metrics, batcher, outliers), sink, path)
 
     return Repository(models, settings.folders, load=load, serve=serve)

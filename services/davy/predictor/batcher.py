@@ -15,14 +15,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from davy.core.clock import Clock
 from davy.core.errors import DeadlineError, OverloadedError, PermanentError
-from davy.predictor.admission import Limits, Load, behind, refuse
+from davy.predictor.admission import Limits, Load, Speed, behind, refuse
 from davy.predictor.metrics import PredictorMetrics
-from davy.predictor.model import Model
 from davy.predictor.rounds import Ticket, choose
 from davy.predictor.turns import Turns
 from davy.protocol.tensors import Array, Tensor
@@ -30,11 +30,29 @@ from davy.protocol.tensors import Array, Tensor
 Outputs = tuple[Tensor, ...]
 
 
+class Executable(Protocol):
+    """What executes works; ``run`` may be called from any thread."""
+
+    @property
+    def speed(self) -> Speed:
+        """What its executions took."""
+        ...
+
+    @property
+    def together(self) -> bool:
+        """Whether rows of several works may be executed at once."""
+        ...
+
+    def run(self, feed: Mapping[str, Array], outputs: tuple[str, ...]) -> Outputs:
+        """Return the named outputs."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one request asks of a model, its inputs known to fit the contract."""
 
-    model: Model
+    model: Executable
     metrics: PredictorMetrics
     feed: Mapping[str, Array]
     outputs: tuple[str, ...]

@@ -5,14 +5,16 @@ Belongs here: policy, execution and their counting, in order. Not here: HTTP, gR
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from davy.core.errors import InvalidInputError
 from davy.packaging.contract import score_output
-from davy.predictor.batcher import Batcher, Outputs, Work
+from davy.predictor.batcher import Batcher, Executable, Outputs, Work
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
-from davy.predictor.outliers import OutlierFlags
+from davy.predictor.outliers import FLAGS, OutlierFlags
 from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.protocol.v2 import InferRequest, InferResponse
@@ -29,12 +31,15 @@ class DataPlane:
     outliers: OutlierFlags | None = None
     _names: tuple[str, ...] = field(init=False)
     _score: str | None = field(init=False)
+    _executes: Executable = field(init=False)
 
     def __post_init__(self) -> None:
         """Look up once what every request asks for."""
         outputs = self.model.contract.outputs
         object.__setattr__(self, "_names", tuple(spec.name for spec in outputs))
         object.__setattr__(self, "_score", score_output(outputs))
+        executes = self.model if self.outliers is None else self.outliers.model
+        object.__setattr__(self, "_executes", executes)
 
     @property
     def name(self) -> str:
@@ -66,7 +71,7 @@ class DataPlane:
         if self.batcher is None:
             return self.infer(request)
         work = self._prepare(request)
-        return self._respond(request, work, await self.batcher.run(work, deadline))
+        return self._respond(request, await self.batcher.run(work, deadline))
 
     def admit(self, turns: Turns) -> None:
         """Refuse a request that is still to be read, when there is no room whatever it asks.
@@ -97,9 +102,9 @@ class DataPlane:
             The model cannot execute it.
         """
         work = self._prepare(request)
-        tensors = self.model.run(work.feed, work.outputs)
+        tensors = work.model.run(work.feed, work.outputs)
         self.metrics.executed(work.rows)
-        return self._respond(request, work, tensors)
+        return self._respond(request, tensors)
 
     def _prepare(self, request: InferRequest) -> Work:
         outputs = self._outputs(request)
@@ -108,14 +113,19 @@ class DataPlane:
             self.metrics.violated(checked.violations)
         if checked.rejection is not None:
             raise checked.rejection
-        return Work(self.model, self.metrics, checked.feed, outputs, checked.rows)
+        if self.outliers is not None:
+            outputs = (*outputs, FLAGS)
+        return Work(self._executes, self.metrics, checked.feed, outputs, checked.rows)
 
-    def _respond(self, request: InferRequest, work: Work, tensors: Outputs) -> InferResponse:
+    def _respond(self, request: InferRequest, tensors: Outputs) -> InferResponse:
+        told: Mapping[str, Any] = {}
+        if self.outliers is not None:
+            *given, flags = tensors
+            tensors = tuple(given)
+            told = self.outliers.parameters(flags.data)
         score = next((tensor for tensor in tensors if tensor.name == self._score), None)
         if score is not None:
             self.metrics.scored(score)
-        # After the model: what is shed or fails is not scored.
-        told = {} if self.outliers is None else self.outliers.parameters(work.feed)
         return InferResponse(self.name, self.version, tensors, request.id, told)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:

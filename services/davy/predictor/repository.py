@@ -13,16 +13,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from davy.core.errors import DavyError, InvalidInputError, NotFoundError
 from davy.core.logging import get_logger
 from davy.predictor.catalogue import Models, Served
 from davy.predictor.model import Model
+from davy.predictor.outliers import FlaggingModel
 from davy.predictor.sources import Fingerprint, all_packages, fingerprint
 
 # Longer than a request that began on a package that was let go of can take: its log is closed then.
 LINGER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that was opened and warmed, and what scores its rows, if anything does."""
+
+    model: Model
+    flagging: FlaggingModel | None
 
 
 class Repository:
@@ -45,8 +55,8 @@ class Repository:
         models: Models,
         folders: Sequence[Path],
         *,
-        load: Callable[[Path], Model],
-        serve: Callable[[Model, Path], Served],
+        load: Callable[[Path], Loaded],
+        serve: Callable[[Loaded, Path], Served],
     ) -> None:
         self.models = models
         self._folders = tuple(folders)
@@ -71,9 +81,9 @@ class Repository:
         for path in all_packages(self._folders):
             self._seen[path] = fingerprint(path)
             loaded.append((self._load(path), path))
-        loaded.sort(key=lambda item: (item[0].contract.created, item[0].contract.version))
-        for model, path in loaded:
-            self._take(self._serve(model, path))
+        loaded.sort(key=lambda item: _age(item[0]))
+        for each, path in loaded:
+            self._take(self._serve(each, path))
 
     async def start(self, reload_seconds: float) -> None:
         """Begin telling of answers and, unless `reload_seconds` is 0, looking for changes."""
@@ -171,12 +181,11 @@ class Repository:
         self._take(served, [entry for entry in entries if entry.path == path])
 
     async def _prepare(self, path: Path, name: str | None = None) -> Served:
-        model = await asyncio.to_thread(self._load, path)
-        if name is not None and model.contract.name != name:
-            raise InvalidInputError(
-                f"holds model '{model.contract.name}', not '{name}'", where=str(path)
-            )
-        served = self._serve(model, path)
+        loaded = await asyncio.to_thread(self._load, path)
+        found = loaded.model.contract.name
+        if name is not None and found != name:
+            raise InvalidInputError(f"holds model '{found}', not '{name}'", where=str(path))
+        served = self._serve(loaded, path)
         await served.sink.start()
         return served
 
@@ -218,3 +227,8 @@ class Repository:
     async def _linger(self, served: Served) -> None:
         await asyncio.sleep(LINGER_SECONDS)
         await served.sink.close()
+
+
+def _age(loaded: Loaded) -> tuple[object, str]:
+    contract = loaded.model.contract
+    return contract.created, contract.version

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,13 +14,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from davy.core.clock import SystemClock
+from davy.core.errors import IntegrityError
 from davy.packaging.package import Package
 from davy.predictor import outliers
+from davy.predictor.admission import Limits
 from davy.predictor.assembly import Assembly, assemble
+from davy.predictor.batcher import Batcher
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
-from davy.predictor.outliers import LISTED, OutlierFlags, outlier_flags
+from davy.predictor.outliers import LISTED, FlaggingModel, OutlierFlags, flagging
 from davy.predictor.plane import DataPlane
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.validation import InputPolicy
@@ -26,6 +31,8 @@ from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, InferResponse
 
 Ask = Callable[[np.ndarray], InferResponse]
+# Every request is handed to the worker, and what waits for it is executed together.
+THREADED = Limits(inline_seconds=-1.0, batch_wait_seconds=10.0)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +163,8 @@ def test_a_failing_scorer_costs_no_answer_and_is_logged_once(
     monkeypatch.setattr(outliers, "get_logger", lambda _name: StandInLog())
     model = load_model(scoring.path, public_key=None)
     metrics = PredictorMetrics(MetricFamilies(registry), model.contract, model.identity)
-    flags = OutlierFlags(StandInDetector(), model.contract, metrics)  # type: ignore[arg-type]
+    failing: Any = StandInDetector()
+    flags = OutlierFlags(FlaggingModel(model, failing), metrics)
     plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics, outliers=flags)
     for _ in range(3):
         answer = plane.infer(request(np.array([50.0])))
@@ -181,11 +189,16 @@ def _cut(document: dict[str, Any]) -> None:
     document["scorer"]["centre"].pop()
 
 
-@pytest.mark.parametrize("change", [_other_method, _other_feature, _cut])
+def _huge(document: dict[str, Any]) -> None:
+    document["scorer"]["encoder"]["low"][0] = 2**70
+
+
+@pytest.mark.parametrize("change", [_other_method, _other_feature, _cut, _huge])
 def test_a_scorer_that_cannot_be_used_is_done_without(
     tiny: ModuleType,
     tmp_path: Path,
     scoring: Package,
+    assembled: Callable[..., Assembly],
     registry: CollectorRegistry,
     change: Callable[[dict[str, Any]], None],
 ) -> None:
@@ -198,14 +211,130 @@ def test_a_scorer_that_cannot_be_used_is_done_without(
     package = tiny.write_tiny_package(
         tmp_path, files={"outlier.json": file}, outliers=described.model_dump()
     )
-    metrics = PredictorMetrics(MetricFamilies(registry), package.contract, "0")
-    assert outlier_flags(package, metrics, "auto") is None
+    assert flagging(load_model(package.path, public_key=None), "auto") is None
+    answer = plane_of(assembled(package)).infer(request(np.array([5000.0])))
+    assert answer.parameters == {}
     assert count(registry, "davy_outliers_total", package) is None
 
 
 def test_a_package_that_lacks_the_file_it_names_is_served_without(
-    tiny: ModuleType, tmp_path: Path, registry: CollectorRegistry
+    tiny: ModuleType, tmp_path: Path
 ) -> None:
     package = tiny.write_scoring_package(tmp_path, file="lost.json")
-    metrics = PredictorMetrics(MetricFamilies(registry), package.contract, "0")
-    assert outlier_flags(package, metrics, "auto") is None
+    assert flagging(load_model(package.path, public_key=None), "auto") is None
+
+
+@pytest.mark.parametrize("error", [IndexError("beyond"), OverflowError(), RuntimeError("any")])
+def test_whatever_a_scorer_raises_the_model_is_served(
+    scoring: Package, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_content: bytes) -> Any:
+        raise error
+
+    monkeypatch.setattr(outliers, "read_detector", fail)
+    assert flagging(load_model(scoring.path, public_key=None), "auto") is None
+
+
+def test_a_scorer_that_was_changed_since_it_was_verified_is_not_served(
+    tiny: ModuleType, tmp_path: Path
+) -> None:
+    package = tiny.write_scoring_package(tmp_path)
+    model = load_model(package.path, public_key=None)
+    file = package.path / "outlier.json"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(IntegrityError):
+        flagging(model, "auto")
+
+
+class StandInScorer:
+    """Calls amounts above 1,000 outliers, so many seconds for a row, and tells its threads."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.threads: list[str] = []
+        self.rows: list[int] = []
+
+    def flags(self, rows: Any) -> Any:
+        self.threads.append(threading.current_thread().name)
+        self.rows.append(len(rows["amount"]))
+        time.sleep(self.seconds * len(rows["amount"]))
+        return rows["amount"] > 1000
+
+
+def scored_plane(
+    scoring: Package, registry: CollectorRegistry, scorer: Any, limits: Limits
+) -> DataPlane:
+    model = load_model(scoring.path, public_key=None)
+    metrics = PredictorMetrics(MetricFamilies(registry), model.contract, model.identity)
+    flags = FlaggingModel(model, scorer)
+    flags.try_out()
+    batcher = Batcher(limits, SystemClock())
+    policy = InputPolicy(model.contract.inputs)
+    return DataPlane(model, policy, metrics, batcher, OutlierFlags(flags, metrics))
+
+
+def test_many_rows_are_scored_in_the_worker_and_their_time_is_in_the_estimate(
+    scoring: Package, registry: CollectorRegistry
+) -> None:
+    scorer = StandInScorer(seconds=2e-5)
+    # As many rows of the model alone would be executed in the loop.
+    plane = scored_plane(scoring, registry, scorer, Limits(inline_seconds=0.1))
+    assert plane.model.speed.seconds(10_000) < 0.1
+    scorer.threads.clear()
+    amounts = np.full(10_000, 50.0)
+    amounts[7] = 5000.0
+    answer = asyncio.run(plane.answer(request(amounts)))
+    assert answer.parameters == {"outliers": 1, "outlier_rows": "7"}
+    assert [name.startswith("davy-model") for name in scorer.threads] == [True]
+    assert plane.outliers is not None
+    assert plane.outliers.model.speed.seconds(10_000) >= 0.15
+    # A few rows are executed and scored where they are, as before.
+    asyncio.run(plane.answer(request(amounts[:8])))
+    assert scorer.threads[1:] == [threading.main_thread().name]
+
+
+def test_requests_that_are_executed_together_are_told_of_their_own_rows(
+    scoring: Package, registry: CollectorRegistry
+) -> None:
+    scorer = StandInScorer(seconds=0.01)
+    plane = scored_plane(scoring, registry, scorer, THREADED)
+    scorer.rows.clear()
+    amounts = ([50.0], [50.0, 5000.0], [50.0], [5000.0, 50.0, 5000.0])
+
+    async def ask() -> list[InferResponse]:
+        return await asyncio.gather(*(plane.answer(request(np.array(a))) for a in amounts))
+
+    answers = asyncio.run(ask())
+    assert [dict(answer.parameters) for answer in answers] == [
+        {"outliers": 0},
+        {"outliers": 1, "outlier_rows": "1"},
+        {"outliers": 0},
+        {"outliers": 2, "outlier_rows": "0,2"},
+    ]
+    assert [len(answer.outputs) for answer in answers] == [1] * 4
+    assert scorer.rows == [1, 6]
+    assert count(registry, "davy_outliers_total", scoring) == 3
+
+
+def test_a_scorer_is_read_beside_the_event_loop_when_a_package_is_loaded_again(
+    scoring: Package, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    read = outliers.read_detector
+
+    def spy(content: bytes) -> Any:
+        threads.append(threading.current_thread())
+        return read(content)
+
+    async def go() -> None:
+        settings = PredictorSettings(model_dir=scoring.path)
+        assembly = assemble(settings, registry=registry, clock=SystemClock())
+        monkeypatch.setattr(outliers, "read_detector", spy)
+        served = await assembly.repository.load("tiny")
+        answer = await served.plane.answer(request(np.array([5000.0])))
+        assert answer.parameters == {"outliers": 1, "outlier_rows": "0"}
+        await assembly.close()
+
+    asyncio.run(go())
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
