@@ -129,7 +129,13 @@ def read_interval(
         return Reading(cursor, missing=missing)
     versions = {arms.stable, arms.canary}
     wanted = OWN.union(*(DEFINITIONS[split_name(name)[0]].metrics for name in indicators))
-    counted = [i for i in usable if i.key.metric in wanted and i.key.version in versions]
+    counted = [
+        item
+        for item in usable
+        if item.key.metric in wanted
+        and item.key.version in versions
+        and _is_used(item.key, objective)
+    ]
     first_look = not cursor.last
     resets = _reset_times(cursor, counted)
     rises = {s.key: 0 if first_look else _increment(cursor, s, counted, resets) for s in counted}
@@ -143,7 +149,8 @@ def read_interval(
     )
     if first_look:
         found = Counted(found.counts, {}, found.absent)
-    moved = _moved(cursor, counted, resets, oldest=now - 10 * stale_after)
+    kept = Cursor({key: at for key, at in cursor.last.items() if _is_used(key, objective)})
+    moved = _moved(kept, counted, resets, oldest=now - 10 * stale_after)
     start = moved.newest if first_look else _start(cursor, counted)
     return Reading(
         moved,
@@ -155,6 +162,11 @@ def read_interval(
         found.absent,
         _first(cursor, counted),
     )
+
+
+def _is_used(key: SeriesKey, objective: float) -> bool:
+    # Every look writes the cursor down: of a histogram one bucket is enough.
+    return key.metric != SECONDS_BUCKET or is_bound(key.detail, objective)
 
 
 def _finite(series: Iterable[Series]) -> list[Series]:

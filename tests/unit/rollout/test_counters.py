@@ -312,3 +312,26 @@ def test_counts_do_not_depend_on_when_one_looks(
         total[1] += reading.counts["errors"].k_stable
         place = reading.cursor
     assert total == expected
+
+
+def test_of_the_buckets_only_the_objective_s_is_remembered() -> None:
+    bounds = ["0.01", "0.05", "0.1", "0.5", "+Inf"]
+
+    def look(time: float, seen: float) -> list[Series]:
+        return [
+            item
+            for version in ("v1", "v2")
+            for item in (
+                ok(version, [(time, seen)]),
+                series(SECONDS_COUNT, version, [(time, seen)]),
+                *(series(SECONDS_BUCKET, version, [(time, seen - 1)], le) for le in bounds),
+            )
+        ]
+
+    # As a record from before holds it: every bucket.
+    old = Cursor({item.key: item.samples[-1] for item in look(9, 100)})
+    for cursor in (baseline(*look(9, 100), indicators=("slow",)), old):
+        reading = read(cursor, *look(19, 130), indicators=("slow",))
+        assert reading.counts["slow"] == Counts(30, 0, 30, 0)
+        buckets = {key.detail for key in reading.cursor.last if key.metric == SECONDS_BUCKET}
+        assert buckets == {"0.1"}
