@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from davy.core.clock import Clock
 from davy.core.errors import UnavailableError
 from davy.rollout.series import (
     DETAIL,
+    MODEL_INFO,
     OTHERS,
     PREDICTOR,
     UP,
@@ -30,7 +32,35 @@ from davy.rollout.series import (
 )
 
 LONGEST_SECONDS = 3600
+# Of what is not a predictor's: set where two InferenceServices of a namespace serve one version.
+SERVICE_LABEL = "serving_kserve_io_inferenceservice"
 _FIX = "Start Prometheus, or correct analysis.prometheus.url"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose counters count, on a cluster: a version may serve elsewhere, too.
+
+    Attributes
+    ----------
+    namespace, service : str
+        Of the InferenceService.
+    pods : tuple of str
+        Regular expressions of the names of its pods.
+    """
+
+    namespace: str
+    service: str
+    pods: tuple[str, ...]
+
+    def of_pods(self) -> list[str]:
+        """Return the matchers of what its pods say, and of what is said of them."""
+        return [f'namespace="{_quoted(self.namespace)}"', f'pod=~"{_quoted("|".join(self.pods))}"']
+
+    def of_others(self) -> list[str]:
+        """Return the matchers of a detector, a label joiner, a replay: pods of their own."""
+        named = f'{SERVICE_LABEL}=~"|{_literal(self.service)}"'
+        return [f'namespace="{_quoted(self.namespace)}"', named]
 
 
 class PrometheusHttp:
@@ -49,8 +79,12 @@ class PrometheusHttp:
         has the sample at which the last look ended.
     segments : sequence of str
         Labels by which indicators are split.
+    scope : Scope, optional
+        The InferenceService whose counters count; without one, those of every target.
     transport : httpx.BaseTransport, optional
         What carries the requests; by default the network.
+    http : httpx.Client, optional
+        A connection to `url` that is shared; whoever made it closes it.
     """
 
     def __init__(
@@ -61,32 +95,40 @@ class PrometheusHttp:
         selector: str = "",
         margin: float = 30.0,
         segments: Sequence[str] = (),
+        scope: Scope | None = None,
         transport: httpx.BaseTransport | None = None,
+        http: httpx.Client | None = None,
     ) -> None:
         self._segments = tuple(segments)
         self._clock = clock
         self._selector = selector.strip().strip("{}").strip()
         self._margin = margin
-        self._http = httpx.Client(base_url=url, timeout=10.0, trust_env=False, transport=transport)
+        self._scope = scope
+        self._shared = http is not None
+        self._http = connection(url, transport) if http is None else http
 
     def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
+        """Close the connection, unless it is shared."""
+        if not self._shared:
+            self._http.close()
 
     def series(self, arms: Arms, since: float | None) -> Sequence[Series]:
         """Return raw samples of both arms; see the port."""
         now = self._clock.now().timestamp()
         back = (0.0 if since is None else max(now - since, 0.0)) + self._margin
         window = min(math.ceil(back), LONGEST_SECONDS)
-        names = "|".join(sorted(PREDICTOR))
         versions = "|".join(_literal(version) for version in (arms.stable, arms.canary))
-        matchers = [f'__name__=~"{names}"', f'version=~"{versions}"']
-        matchers += [self._selector] if self._selector else []
-        found = self._query(f"{{{','.join(matchers)}}}[{window}s]")
+        version = f'version=~"{versions}"'
+        scope = self._scope
+        of_pods = scope.of_pods() if scope else []
+        more = [self._selector] if self._selector else []
+        found = self._range([_named(PREDICTOR), version, *of_pods, *more], window)
         # The detector is another job than the predictors that the selector means.
-        others = "|".join(sorted(OTHERS))
-        theirs = self._query(f'{{__name__=~"{others}",version=~"{versions}"}}[{window}s]')
-        up = self._query(f"{UP}[{window}s]")
+        of_others = scope.of_others() if scope else []
+        theirs = self._range([_named(OTHERS), version, *of_others], window)
+        up = self._range([f'__name__="{UP}"', *of_pods], window)
+        if scope is not None:
+            self._check_labels(scope, arms, found)
         try:
             return [self._series(item) for item in (*found, *theirs, *up)]
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -95,6 +137,37 @@ class PrometheusHttp:
                 where=str(self._http.base_url),
                 fix=_FIX,
             ) from None
+
+    def _check_labels(self, scope: Scope, arms: Arms, found: list[dict[str, Any]]) -> None:
+        """Refuse targets without the labels by which an InferenceService's pods are told.
+
+        Raises
+        ------
+        UnavailableError
+            An arm that says nothing is said to serve by a target that lacks a label.
+        """
+        here = {str(_labels(item).get("version")) for item in found}
+        for version in (arms.stable, arms.canary):
+            if version in here:
+                continue
+            told = self._query(f'{MODEL_INFO}{{version="{_quoted(version)}"}}')
+            lacking = [
+                label
+                for label in ("namespace", "pod")
+                if any(not _labels(item).get(label) for item in told)
+            ]
+            if lacking:
+                raise UnavailableError(
+                    f"targets that serve {version} have no label {' and '.join(lacking)}: whether "
+                    f"they are pods of InferenceService {scope.namespace}/{scope.service} cannot "
+                    "be told",
+                    where=str(self._http.base_url),
+                    fix="Have Prometheus attach namespace and pod to the predictors, as a "
+                    "PodMonitor does",
+                )
+
+    def _range(self, matchers: list[str], window: int) -> list[dict[str, Any]]:
+        return self._query(f"{{{','.join(matchers)}}}[{window}s]")
 
     def _query(self, query: str) -> list[dict[str, Any]]:
         where = str(self._http.base_url)
@@ -133,6 +206,25 @@ class PrometheusHttp:
         return Series(SeriesKey(metric, version, pod, detail, segment), samples)
 
 
-def _literal(version: str) -> str:
-    # Escaped once for the regular expression and once for the string that holds it.
-    return re.escape(version).replace("\\", "\\\\").replace('"', '\\"')
+def connection(url: str, transport: httpx.BaseTransport | None = None) -> httpx.Client:
+    """Return a connection to a Prometheus, for one or several `PrometheusHttp`."""
+    return httpx.Client(base_url=url, timeout=10.0, trust_env=False, transport=transport)
+
+
+def _named(metrics: frozenset[str]) -> str:
+    return f'__name__=~"{"|".join(sorted(metrics))}"'
+
+
+def _labels(item: Any) -> dict[str, Any]:
+    found = item.get("metric") if isinstance(item, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _literal(text: str) -> str:
+    """Return what matches the text alone, in a string of PromQL."""
+    return _quoted(re.escape(text))
+
+
+def _quoted(text: str) -> str:
+    # Of a string in double quotes.
+    return text.replace("\\", "\\\\").replace('"', '\\"')

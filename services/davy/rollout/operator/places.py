@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import unquote, urlsplit
 
+import httpx
+
 from davy.core.clock import Clock
 from davy.core.errors import NotFoundError
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.kserve_detect import kserve_router
+from davy.rollout.adapters.kserve_marks import ConfigMapMarks
+from davy.rollout.adapters.kserve_service import INFERENCE_SERVICES
 from davy.rollout.adapters.kube_writes import KubernetesWrites
-from davy.rollout.adapters.prometheus_http import PrometheusHttp
+from davy.rollout.adapters.prometheus_http import PrometheusHttp, Scope, connection
+from davy.rollout.kserve.pods import pod_patterns
 from davy.rollout.operator.ports import Delivery, Resource
 from davy.rollout.operator.settings import OperatorSettings
 from davy.rollout.ports import GateFacts, Metrics
@@ -41,7 +46,7 @@ class ClusterPlaces:
         self._settings = settings
         self._clock = clock
         # One connection for each address, however many rollouts read from it.
-        self._prometheus: dict[tuple[str, str, tuple[str, ...]], PrometheusHttp] = {}
+        self._connections: dict[str, httpx.Client] = {}
 
     def delivery(
         self, resource: Resource, identity: str, candidate: Candidate, traffic: str
@@ -60,19 +65,41 @@ class ClusterPlaces:
         )
 
     def metrics(self, resource: Resource, spec: RolloutSpec) -> Metrics:
-        """Return the Prometheus that the resource names, else the operator's."""
+        """Return the Prometheus that the resource names, else the operator's.
+
+        Counters of the InferenceService's own pods count alone: the same version may serve in
+        another namespace, or under another name, at another share of other requests.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such InferenceService.
+        UnavailableError
+            The API server does not answer.
+        """
         source = spec.analysis.prometheus
         url = source.url if _names_prometheus(resource.spec) else self._settings.prometheus_url
-        key = (url, source.selector, spec.segment_labels())
-        if key not in self._prometheus:
-            self._prometheus[key] = PrometheusHttp(
-                url,
-                clock=self._clock,
-                selector=source.selector,
-                margin=self._settings.prometheus_margin_seconds,
-                segments=spec.segment_labels(),
+        if url not in self._connections:
+            self._connections[url] = connection(url)
+        return PrometheusHttp(
+            url,
+            clock=self._clock,
+            selector=source.selector,
+            margin=self._settings.prometheus_margin_seconds,
+            segments=spec.segment_labels(),
+            scope=self._scope(resource.namespace, resource.service, spec.candidate),
+            http=self._connections[url],
+        )
+
+    def _scope(self, namespace: str, service: str, candidate: Candidate) -> Scope:
+        found = self._objects.get(INFERENCE_SERVICES, namespace, service)
+        if found is None:
+            raise NotFoundError(
+                "there is no such InferenceService",
+                where=f"InferenceService {namespace}/{service}",
             )
-        return self._prometheus[key]
+        mark = ConfigMapMarks(self._objects, namespace, service).read()
+        return Scope(namespace, service, pod_patterns(found, mark, candidate))
 
     def packages(self, candidate: Candidate) -> FolderPackages | MissingPackage:
         """Return the candidate's package: a ``file://`` of its own, else in the store."""
