@@ -45,6 +45,9 @@ class ChunksInMemory:
     def read(self) -> Sequence[Chunk]:
         return sorted(self.kept.values(), key=lambda chunk: -chunk.number)
 
+    def version(self, number: int) -> str:
+        return self.kept[number].version if number in self.kept else ""
+
     def create(self, number: int, data: bytes) -> Chunk:
         if number in self.kept:
             raise TemporaryError("is there already")
@@ -150,6 +153,38 @@ def test_one_that_read_a_chunk_before_it_was_full_cannot_write_into_it() -> None
     assert record is not None
     assert len(record.looks) == 1
     slow.append(second)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 100_000], ids=["a chunk a line", "one chunk"])
+def test_one_that_another_has_written_over_is_told_so(chunk_bytes: int) -> None:
+    chunks = ChunksInMemory()
+    one = ChunkedJournal(chunks, where="r", chunk_bytes=chunk_bytes)
+    one.begin(HEADER)
+    first, second = lines(2)
+    one.append(first)
+    one.check()
+    other = ChunkedJournal(chunks, where="r", chunk_bytes=chunk_bytes)
+    other.read()
+    other.append(second)
+    other.check()
+    with pytest.raises(TemporaryError, match="another operator is at work"):
+        one.check()
+    one.read()
+    one.check()
+
+
+def test_one_that_has_read_a_sealed_chunk_is_told_of_the_next() -> None:
+    chunks = ChunksInMemory()
+    begun = ChunkedJournal(chunks, where="r")
+    begun.begin(HEADER)
+    chunks.seal(chunks.kept[0])
+    one, other = (ChunkedJournal(chunks, where="r") for _ in range(2))
+    one.read()
+    one.check()
+    other.read()
+    other.append(lines(1)[0])
+    with pytest.raises(TemporaryError, match="another operator is at work"):
+        one.check()
 
 
 def test_a_kill_between_sealing_and_the_next_chunk_loses_nothing() -> None:

@@ -43,6 +43,10 @@ class Chunks(Protocol):
         """Return all, in any order."""
         ...
 
+    def version(self, number: int) -> str:
+        """Return which writing of a chunk is there; empty where there is none."""
+        ...
+
     def create(self, number: int, data: bytes) -> Chunk:
         """Write a new one.
 
@@ -115,6 +119,27 @@ class ChunkedJournal:
             )
         self._last = found[-1] if found else None
         return parse_record(b"".join(chunk.data for chunk in found), where=self._where)
+
+    def check(self) -> None:
+        """See that nobody has written since this journal read or wrote.
+
+        One chunk is asked for: what comes after it is written only after it was sealed.
+
+        Raises
+        ------
+        TemporaryError
+            Somebody has, or it was not read since a write that failed.
+        """
+        last = self._last
+        unchanged = last is not None and self._chunks.version(last.number) == last.version
+        if unchanged and last is not None and last.sealed:
+            unchanged = not self._chunks.version(last.number + 1)
+        if not unchanged:
+            raise TemporaryError(
+                "the record was changed since it was read: another operator is at work",
+                where=self._where,
+                delay=5.0,
+            )
 
     def begin(self, header: Header) -> None:
         """Write the header."""

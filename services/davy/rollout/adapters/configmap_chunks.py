@@ -46,6 +46,13 @@ class ConfigMapChunks:
         found = self._objects.select(CONFIG_MAPS, self._resource.namespace, selector)
         return [_chunk(item) for item in found]
 
+    def version(self, number: int) -> str:
+        """Return which writing of a chunk is there; empty where there is none."""
+        resource = self._resource
+        name = chunk_name(resource, self._attempt, number)
+        found = self._objects.get(CONFIG_MAPS, resource.namespace, name)
+        return "" if found is None else str(found["metadata"]["resourceVersion"])
+
     def create(self, number: int, data: bytes) -> Chunk:
         """Write a new one; `StaleError` when it is there already."""
         namespace = self._resource.namespace
@@ -73,7 +80,7 @@ class ConfigMapChunks:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": f"{record_name(resource, self._attempt)}-{number:04d}",
+                "name": chunk_name(resource, self._attempt, number),
                 "namespace": resource.namespace,
                 "labels": {
                     NAME_LABEL: resource.name,
@@ -131,6 +138,11 @@ class ConfigMapRecords:
 def record_name(resource: Resource, attempt: int) -> str:
     """Return what the names of a record's ConfigMaps begin with."""
     return f"{resource.name}-record-{resource.uid[:8]}-{attempt}"
+
+
+def chunk_name(resource: Resource, attempt: int, number: int) -> str:
+    """Return the name of one ConfigMap of a record."""
+    return f"{record_name(resource, attempt)}-{number:04d}"
 
 
 def _chunk(found: Mapping[str, Any]) -> Chunk:

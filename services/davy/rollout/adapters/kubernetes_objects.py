@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -40,6 +40,10 @@ class StaleError(TemporaryError):
     """The object was changed since it was read, or made by somebody else meanwhile."""
 
 
+class NotLeadingError(TemporaryError):
+    """Another process may be at work: nothing was sent."""
+
+
 class RefusedByServerError(InvalidInputError):
     """The API server, or one of its admission webhooks, does not take the object."""
 
@@ -53,10 +57,20 @@ class KubernetesObjects:
         Of the official client; whoever made it closes it.
     field_manager : str
         Under which name the API server notes what is written.
+    may_write : callable, optional
+        Asked right before each request that is not a GET: an operator that is not the leader any
+        more writes nothing.
     """
 
-    def __init__(self, api: ApiClient, *, field_manager: str = FIELD_MANAGER) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        field_manager: str = FIELD_MANAGER,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._api = api
+        self._may_write = may_write
         self._managed = [("fieldManager", field_manager)]
 
     def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
@@ -121,6 +135,10 @@ class KubernetesObjects:
         query: Sequence[tuple[str, str]] = (),
         kind: str = "application/json",
     ) -> dict[str, Any]:
+        if method != "GET" and not self._may_write():
+            raise NotLeadingError(
+                "not the leader any more: nothing was written", where=f"{method} {path}", delay=5.0
+            )
         try:
             answer = self._api.call_api(
                 path,

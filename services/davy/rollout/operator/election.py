@@ -4,9 +4,12 @@ Belongs here: the pure choice, and the actor that holds the Lease. Not here: wri
 (`davy.rollout.adapters.kube_lease`).
 
 No two machines' clocks are compared: whoever does not hold the Lease measures by its own clock for
-how long it has not changed. The holder stops acting before anybody else may take it. What would
-still slip through, such as a process that was stopped in between, finds the record changed, and
-that is the write that counts.
+how long it has not changed. The holder stops acting before anybody else may take it: `leading` is
+asked right before each write to the API server, of whatever kind
+(`davy.rollout.adapters.kubernetes_objects`). A process that is stopped between asking and writing
+can still send that one write. A line of the record and a note on an InferenceService name the
+version that they are written over, and are refused then; before a weight is asked for once more the
+record is looked at, and must be as this process left it.
 """
 
 from __future__ import annotations

@@ -103,6 +103,20 @@ class Delivery(Traffic, Workload, Protocol):
     """Traffic and arms of one InferenceService."""
 
 
+class SharedJournal(Journal, Protocol):
+    """A journal that another operator may write to as well."""
+
+    def check(self) -> None:
+        """See that nobody has written since it was read.
+
+        Raises
+        ------
+        TemporaryError
+            Somebody has.
+        """
+        ...
+
+
 class Records(Protocol):
     """Decision records of a rollout; it has one for each attempt."""
 
@@ -110,7 +124,7 @@ class Records(Protocol):
         """Return the number of the last attempt that has a record; 0 when none has."""
         ...
 
-    def journal(self, resource: Resource, attempt: int) -> Journal:
+    def journal(self, resource: Resource, attempt: int) -> SharedJournal:
         """Return where the record of an attempt is kept."""
         ...
 

@@ -36,7 +36,16 @@ from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.deliveries import Deliveries
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
-from davy.rollout.operator.ports import Delivery, Note, Places, Pods, Records, Resource, Rollouts
+from davy.rollout.operator.ports import (
+    Delivery,
+    Note,
+    Places,
+    Pods,
+    Records,
+    Resource,
+    Rollouts,
+    SharedJournal,
+)
 from davy.rollout.operator.recorded import RecordedPackages, recorded_facts
 from davy.rollout.operator.trouble import RefusedRolloutError, trouble, wait_seconds
 from davy.rollout.pods import PodAction
@@ -63,6 +72,7 @@ class Running:
     engine: Engine
     delivery: Delivery
     orders: AnnotationOrders
+    journal: SharedJournal
     said: tuple[str, str] | None = None
     settled: bool = False
 
@@ -195,11 +205,13 @@ class Reconciler:
             return None
         if engine.state.phase in SETTLING | FINAL:
             return SETTLING_SECONDS
-        return engine.spec.analysis.interval.total_seconds()
+        return engine.pause()
 
     def _look(self, resource: Resource, running: Running) -> Standing:
         engine, ending = running.engine, running.engine.state.phase in SETTLING
         if engine.state.looks:
+            # An operator that was stopped for a while may ask for what another has moved on from.
+            running.journal.check()
             # Changes nothing where it is as asked. Where somebody else has changed or deleted the
             # InferenceService, or the routes never follow, this says so, at every look.
             running.delivery.set_weight(engine.arms, engine.state.weight)
@@ -267,6 +279,7 @@ class Reconciler:
         # A promoted rollout whose next steps were edited has ended with the spec of its record.
         ended = record is not None and resume(record).phase == Phase.PROMOTED
         orders = AnnotationOrders(resource.annotations, resource.uid)
+        journal = self.records.journal(resource, attempt)
         packages: Packages = self.places.packages(spec.candidate)
         if record is not None:
             packages = RecordedPackages(record, packages)
@@ -276,14 +289,14 @@ class Reconciler:
             stable=stable,
             traffic=delivery,
             metrics=self.places.metrics(resource, spec),
-            journal=self.records.journal(resource, attempt),
+            journal=journal,
             packages=packages,
             clock=self.clock,
             metrics_of_rollout=self.metrics,
             generation=resource.generation,
             orders=orders,
         )
-        running = Running(resource.generation, attempt, engine, delivery, orders)
+        running = Running(resource.generation, attempt, engine, delivery, orders, journal)
         running.settled = resource.status.settled_attempt >= attempt
         if record is not None:
             running.said = cause(record)

@@ -18,7 +18,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from prometheus_client import CollectorRegistry
 
-from davy.core.clock import SystemClock
+from davy.core.clock import Clock, SystemClock
 from davy.core.errors import ConfigurationError, UnavailableError
 from davy.core.logging import get_logger
 from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
@@ -47,17 +47,7 @@ def serve(settings: OperatorSettings) -> None:
         The Lease was lost: start again, and wait for it.
     """
     clock, registry = SystemClock(), CollectorRegistry()
-    objects = KubernetesWrites(api_client())
-    lease = KubeLease(objects, namespace=settings.namespace, name=settings.lease, clock=clock)
-    election = Election(lease, identity(), clock)
-    reconciler = Reconciler(
-        KubeRollouts(objects, clock),
-        ConfigMapRecords(objects, may_write=lambda: election.leading),
-        ClusterPlaces(objects, settings, clock),
-        KubePods(objects),
-        clock,
-        RolloutMetrics(registry),
-    )
+    election, reconciler = parts(api_client(), settings, clock, registry)
     metrics, pulse = OperatorMetrics(registry), Pulse(clock)
     metrics.leading.set_function(lambda: float(election.leading))
     registered = handlers(reconciler, metrics, resync_seconds=settings.resync_seconds)
@@ -90,6 +80,26 @@ def serve(settings: OperatorSettings) -> None:
     if lost.is_set():
         raise UnavailableError("the lease was lost", where=f"lease {settings.lease}")
     log.info("ended")
+
+
+def parts(
+    api: ApiClient, settings: OperatorSettings, clock: Clock, registry: CollectorRegistry
+) -> tuple[Election, Reconciler]:
+    """Return the election, and the reconciler that writes only while it is won."""
+    # The Lease alone is written by who does not lead.
+    lease = KubeLease(
+        KubernetesWrites(api), namespace=settings.namespace, name=settings.lease, clock=clock
+    )
+    election = Election(lease, identity(), clock)
+    objects = KubernetesWrites(api, may_write=lambda: election.leading)
+    return election, Reconciler(
+        KubeRollouts(objects, clock),
+        ConfigMapRecords(objects, may_write=lambda: election.leading),
+        ClusterPlaces(objects, settings, clock),
+        KubePods(objects),
+        clock,
+        RolloutMetrics(registry),
+    )
 
 
 async def _run(
