@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.bed.crds import inference_service_crd
+from tests.fixtures.kserve_objects import CANDIDATE, service, started
 
 from davy.core.errors import InvalidInputError
 from davy.rollout.kserve import knative, standard
@@ -26,22 +27,6 @@ from davy.rollout.kserve.moves import (
 )
 from davy.rollout.kserve.routes import programmed, shared_weights
 from davy.rollout.spec import Candidate
-
-CANDIDATE = Candidate(version="v2", packageURI="pvc://models/v2")
-
-
-def service(mode: str = "Standard", **predictor: Any) -> dict[str, Any]:
-    stable = {"model": {"modelFormat": {"name": "davy"}, "storageUri": "pvc://models/v1"}}
-    return {
-        "metadata": {
-            "name": "demo",
-            "uid": "u1",
-            "generation": 3,
-            "annotations": {isvc.MODE_ANNOTATION: mode},
-        },
-        "spec": {"predictor": {**stable, **predictor}},
-        "status": {"deploymentMode": mode},
-    }
 
 
 def with_containers(found: dict[str, Any], **container: Any) -> dict[str, Any]:
@@ -195,27 +180,6 @@ def test_pods_of_a_canary_follow_its_weight(least: int, percent: int, pods: int)
     assert standard.canary_replicas({}, percent) == 1
 
 
-def started(percent: int) -> tuple[dict[str, Any], Mark]:
-    """A service with our canary at a weight, and the mark of that write."""
-    first = standard.next_step(standard.Seen("r1", CANDIDATE, service()), Split(0))
-    assert isinstance(first, Patch)
-    found = service()
-    (canary,) = first.body["spec"]["canary"]
-    found["spec"]["canary"] = [{**canary, "trafficPercent": percent}]
-    found["metadata"]["generation"] = first.mark.generation
-    return found, Mark(
-        rollout="r1",
-        uid="u1",
-        version="v2",
-        generation=first.mark.generation,
-        stage=Stage.RUNNING,
-        percent=percent,
-        stable=first.mark.stable,
-        name=first.mark.name,
-        replicas=1,
-    )
-
-
 def test_a_weight_that_the_routes_never_follow_is_an_error() -> None:
     found, mark = started(10)
     seen = standard.Seen(
@@ -241,6 +205,14 @@ def test_a_weight_that_the_routes_never_follow_is_an_error() -> None:
     move = standard.next_step(late, Split(10))
     assert isinstance(move, Refuse)
     assert move.reason == WEIGHT_NOT_FOLLOWED
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_weight_is_read_once_the_gateway_has_accepted_it(accepted: bool) -> None:
+    found, mark = started(10)
+    weights = {"demo-predictor": 90, "demo-v2-predictor": 10}
+    seen = standard.Seen("r1", CANDIDATE, found, mark, weights=weights, programmed=accepted)
+    assert standard.read_weight(seen) == (10 if accepted else None)
 
 
 @pytest.mark.parametrize("promoted", [True, False])

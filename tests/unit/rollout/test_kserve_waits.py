@@ -97,6 +97,7 @@ def test_routes_that_the_gateway_accepts_and_nobody_changes_are_an_error() -> No
 def test_a_gateway_that_restarts_for_minutes_ends_no_rollout() -> None:
     objects, clock, traffic = begun("Standard", (0, 10))
     answered_by_the_gateway(objects, "Unknown")
+    assert traffic.read_weight(ARMS) is None, "what a gateway has not accepted is not what it does"
     for _ in range(5):
         traffic.set_weight(ARMS, 10)
         clock.sleep(LONG)

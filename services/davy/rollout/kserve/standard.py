@@ -113,19 +113,11 @@ def next_step(seen: Seen, wanted: Wanted) -> Move:  # noqa: PLR0911 (one return 
 
 
 def read_weight(seen: Seen) -> int | None:
-    """Return the canary's share as the routes have it; None when they do not say, or no canary."""
-    mark = seen.mark
-    if seen.service is None or seen.weights is None or mark is None:
-        return None
-    if mark.rollout != seen.rollout or mark.uid != isvc.uid(seen.service):
-        return None
-    canary = seen.weights.get(_canary_workload(seen.service, mark), 0)
-    stable = seen.weights.get(_stable_workload(seen.service, mark), 0)
-    total = sum(seen.weights.values())
-    if not total or canary + stable != total:
-        return None
-    share = 100 * canary / total
-    return int(share) if share == int(share) else None
+    """Return the canary's share as the routes have it; None when they do not say, or no canary.
+
+    Routes that the gateway has not accepted say what is wanted, not what is served.
+    """
+    return _share(seen) if seen.programmed else None
 
 
 def not_ready(seen: Seen) -> tuple[bool, bool]:
@@ -237,7 +229,7 @@ def _split(  # noqa: PLR0911
     if (percent, replicas) != (now.percent, now.replicas):
         asked = replace(now, percent=percent, replicas=replicas)
         return _write(seen, service, asked, f"the canary gets weight {percent}")
-    found = read_weight(seen)
+    found = _share(seen)
     if found == percent and seen.programmed:
         return Done(f"the routes give the canary {percent} %")
     if not seen.programmed:
@@ -378,6 +370,21 @@ def _stable_workload(service: isvc.Object, mark: Mark) -> str:
 
 def _canary_workload(service: isvc.Object, mark: Mark) -> str:
     return isvc.workload(service["metadata"]["name"], mark.name)
+
+
+def _share(seen: Seen) -> int | None:
+    mark = seen.mark
+    if seen.service is None or seen.weights is None or mark is None:
+        return None
+    if mark.rollout != seen.rollout or mark.uid != isvc.uid(seen.service):
+        return None
+    canary = seen.weights.get(_canary_workload(seen.service, mark), 0)
+    stable = seen.weights.get(_stable_workload(seen.service, mark), 0)
+    total = sum(seen.weights.values())
+    if not total or canary + stable != total:
+        return None
+    share = 100 * canary / total
+    return int(share) if share == int(share) else None
 
 
 def _shown(percent: int | None) -> str:
