@@ -1,6 +1,7 @@
 """What to do after a look: a pure function of spec, state, observation and time.
 
-Belongs here: the order of reasons, when a step is done. Not here: acting on it (the engine).
+Belongs here: the order of reasons, when a step is done, when the next look is due.
+Not here: acting on it (the engine).
 
 The order is that of `RULES`; the first that applies decides:
 
@@ -50,6 +51,9 @@ MINIMUM_DURATION = "MinimumDuration"
 STARTED = "Started"
 ALL_PASSED = "AllPassed"
 WEIGHT_HONOURED = "WeightHonoured"
+
+# A canary that is held past the deadline is looked at less and less often, down to this.
+RAREST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,19 @@ def decide(spec: RolloutSpec, state: State, observation: Observation, now: datet
     verdicts = verdicts_of(spec, seen)
     decision = next(_decisions(Look(spec, seen, observation, now, verdicts)))
     return _with_pod_action(replace(decision, state=replace(decision.state, verdicts=verdicts)))
+
+
+def pause_after(spec: RolloutSpec, state: State, now: datetime) -> timedelta:
+    """Return the time from a look to the next.
+
+    That is the spec's interval; for a canary that is held past the deadline, as many times that as
+    the rollout is old in deadlines, `RAREST` at most. Each look is a line in the record, and nobody
+    says for how long a canary is held: so a day of it has a bound.
+    """
+    interval = spec.analysis.interval
+    if state.phase != Phase.INCONCLUSIVE or state.started is None:
+        return interval
+    return interval * min(max((now - state.started) / spec.analysis.deadline, 1.0), RAREST)
 
 
 def verdicts_of(spec: RolloutSpec, state: State) -> tuple[Verdict, ...]:

@@ -24,7 +24,7 @@ from davy.core.clock import Clock
 from davy.core.errors import ConflictError, DavyError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.counters import METRICS_UNAVAILABLE, Missing, Reading, read_interval
-from davy.rollout.decide import PAUSED, Decision, decide
+from davy.rollout.decide import PAUSED, Decision, decide, pause_after
 from davy.rollout.orders import ENDS, NoOrders, Order, Orders, paused_by, pending, settled_by
 from davy.rollout.override import override
 from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
@@ -218,12 +218,16 @@ class Engine:
             decision = self.look()
             if on_look is not None:
                 on_look(decision)
-            pause = self.spec.analysis.interval.total_seconds()
+            pause = self.pause()
             if self.state.phase in SETTLING:
                 pause = min(pause, SETTLING_SECONDS)
             if self.state.phase not in FINAL:
                 self._wait(stopping, began + pause)
         return self.state.phase
+
+    def pause(self) -> float:
+        """Return the seconds from the last look to the next, were no weight change under way."""
+        return pause_after(self.spec, self.state, self._clock.now()).total_seconds()
 
     def _wait(self, stop: threading.Event, until: float) -> None:
         while not stop.is_set() and (left := until - self._clock.monotonic()) > 0:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from davy.rollout import decide as decisions
 from davy.rollout.counters import METRICS_STALE, Missing
-from davy.rollout.decide import Decision, decide
+from davy.rollout.decide import Decision, decide, pause_after
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, Phase, State
 from davy.rollout.verdict import Counts, Evidence
@@ -233,6 +233,23 @@ def test_a_young_step_waits_even_without_a_minimum() -> None:
     quick = {"steps": [{"weight": 5, "minRequests": 0}]}
     before = state(PASS, honoured_since=None, step_requests=0)
     assert at(before, seen(), changes=quick).reason == decisions.MINIMUM_DURATION
+
+
+@pytest.mark.parametrize(
+    ("seconds", "factor"),
+    [(0, 1), (3599, 1), (3600, 1), (7200, 2), (18000, 5), (36000, 10), (10**7, 10)],
+)
+def test_past_the_deadline_looks_are_as_rare_as_it_is_late(seconds: float, factor: float) -> None:
+    held = at(state(OPEN), seen(OPEN), seconds=seconds).state
+    pause = pause_after(spec(), held, START + timedelta(seconds=seconds))
+    assert pause == factor * spec().analysis.interval
+
+
+@pytest.mark.parametrize("phase", [Phase.PROMOTING, Phase.ROLLING_BACK, Phase.PROGRESSING])
+def test_what_is_not_held_is_looked_at_as_often_as_ever(phase: Phase) -> None:
+    going = state(OPEN, phase=phase)
+    pause = pause_after(spec(), going, START + timedelta(days=3))
+    assert pause == spec().analysis.interval
 
 
 observations = st.builds(

@@ -301,6 +301,28 @@ def test_a_canary_that_is_held_past_the_deadline_is_watched_and_rolled_back_when
     assert replay(_read(journal)).difference is None
 
 
+def test_a_canary_that_is_held_for_long_is_looked_at_a_tenth_as_often() -> None:
+    place, journal, stop = cluster(rate=2.0), MemoryJournal(), threading.Event()
+    wanted = spec(
+        steps=[{"weight": 5, "minRequests": 100_000}],
+        analysis={"interval": "5s", "deadline": "1m", "vetoes": ["signature"]},
+    )
+
+    def after_twenty_minutes(decision: Decision) -> None:
+        if place.clock.now() - START > timedelta(minutes=20):
+            stop.set()
+
+    running = engine(place, journal, wanted=wanted)
+    assert running.run(on_look=after_twenty_minutes, stop=stop) == Phase.INCONCLUSIVE
+    pauses = [(b.time - a.time).total_seconds() for a, b in itertools.pairwise(journal.lines)]
+    assert set(pauses[:11]) == {5.0}
+    assert pauses == sorted(pauses)
+    assert set(pauses[-5:]) == {50.0}
+    # Ten seconds of counts or fifty: evidence is added up all the same.
+    assert {line.decision.reason for line in journal.lines[13:]} == {"DeadlineExceeded"}
+    assert all(line.intervals.missing_reason is None for line in journal.lines)
+
+
 def test_a_weight_that_is_not_honoured_never_goes_on() -> None:
     place, journal, router = cluster(), MemoryJournal(), StubbornRouter()
     assert run_until_held(engine(place, journal, traffic=router)) == Phase.INCONCLUSIVE
