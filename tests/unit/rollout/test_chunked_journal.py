@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from davy.core.errors import InvalidInputError, TemporaryError
-from davy.rollout.adapters.chunked_journal import Chunk, ChunkedJournal
+from davy.rollout.adapters.chunked_journal import Chunk, ChunkedJournal, LineTooLongError
 from davy.rollout.decide import decide
+from davy.rollout.operator.trouble import trouble
 from davy.rollout.record import Header, LookLine, look_line
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, State
@@ -107,6 +108,25 @@ def test_a_line_longer_than_a_chunk_has_one_of_its_own() -> None:
     for line in lines(3):
         journal.append(line)
     assert sorted(chunks.kept) == [0, 1, 2, 3]
+
+
+def test_a_line_that_no_chunk_can_hold_is_refused_for_good_and_nothing_is_written() -> None:
+    chunks = ChunksInMemory()
+    (short,) = lines(1)
+    journal = ChunkedJournal(chunks, where="here", most_bytes=3000)
+    journal.begin(HEADER)
+    long = short.model_copy(update={"not_ready": ["v" * 3000]})
+    with pytest.raises(LineTooLongError, match="ConfigMap can hold 3000") as caught:
+        journal.append(long)
+    found = trouble(caught.value)
+    assert (found.reason, found.permanent) == ("RecordLineTooLong", True)
+    # Another line still goes where it should.
+    journal.append(short)
+    record = journal.read()
+    assert record is not None
+    assert len(record.looks) == 1
+    with pytest.raises(LineTooLongError, match="fewer pods"):
+        ChunkedJournal(ChunksInMemory(), where="here", most_bytes=10).begin(HEADER)
 
 
 def test_of_two_that_write_the_second_is_refused() -> None:

@@ -16,11 +16,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from davy.core.errors import InvalidInputError, TemporaryError
+from davy.core.errors import InvalidInputError, PermanentError, TemporaryError
 from davy.rollout.record import Header, LookLine, Record, line_hash, parse_record, to_line
 
 # Bytes after which the next line begins a new chunk.
 CHUNK_BYTES = 128 * 1024
+# The API server takes 1 MiB in a ConfigMap, its key included.
+MOST_BYTES = 1024 * 1024 - 1024
+
+
+class LineTooLongError(PermanentError):
+    """A line that no chunk can hold: another try would say the same."""
+
+    reason = "RecordLineTooLong"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class ChunkedJournal:
         Asked before each write: an operator that is not the leader any more decides nothing.
     chunk_bytes : int
         Size at which a chunk is full.
+    most_bytes : int
+        Size that no chunk may exceed, nor any line.
     """
 
     def __init__(
@@ -94,11 +104,13 @@ class ChunkedJournal:
         where: str,
         may_write: Callable[[], bool] = lambda: True,
         chunk_bytes: int = CHUNK_BYTES,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._chunks = chunks
         self._where = where
         self._may_write = may_write
         self._chunk_bytes = chunk_bytes
+        self._most_bytes = most_bytes
         self._last: Chunk | None = None
 
     def read(self) -> Record | None:
@@ -142,17 +154,32 @@ class ChunkedJournal:
             )
 
     def begin(self, header: Header) -> None:
-        """Write the header."""
+        """Write the header.
+
+        Raises
+        ------
+        LineTooLongError
+            No chunk can hold it.
+        """
         self._leading()
-        self._last = self._chunks.create(0, to_line(header))
+        data = to_line(header)
+        self._check_length(data)
+        self._last = self._chunks.create(0, data)
 
     def append(self, line: LookLine) -> None:
-        """Write one look, chained to the line before it."""
+        """Write one look, chained to the line before it.
+
+        Raises
+        ------
+        LineTooLongError
+            No chunk can hold it; then nothing was written.
+        """
         self._leading()
         if self._last is None:
             raise InvalidInputError("has no header yet", where=self._where)
         last = self._last
         data = to_line(line, line_hash(last.data.splitlines()[-1]))
+        self._check_length(data)
         # Whether a failed write was done is not known: nothing more is written before a `read`.
         self._last = None
         if not last.sealed and len(last.data) + len(data) <= self._chunk_bytes:
@@ -161,6 +188,15 @@ class ChunkedJournal:
         if not last.sealed:
             self._chunks.seal(last)
         self._last = self._chunks.create(last.number + 1, data)
+
+    def _check_length(self, data: bytes) -> None:
+        if len(data) > self._most_bytes:
+            raise LineTooLongError(
+                f"a line has {len(data)} bytes, a ConfigMap can hold {self._most_bytes}: each pod "
+                "and each value of a segment adds to it",
+                where=self._where,
+                fix="Begin anew with fewer pods or replicas, or without `segments`",
+            )
 
     def _leading(self) -> None:
         if not self._may_write():
