@@ -127,7 +127,8 @@ def next_step(seen: Seen, wanted: Wanted) -> Move:  # noqa: PLR0911 (one return 
     now = _as_it_is(seen.service, mark)
     edited = _edited(seen.service, mark)
     if edited is not None:
-        return edited
+        given_back = wanted == Settled(promoted=False) and _give_back(seen, seen.service, mark)
+        return given_back or edited
     if isinstance(wanted, Split):
         return _split(seen, seen.service, now, wanted.percent)
     if wanted.promoted:
@@ -280,6 +281,30 @@ def _restore(seen: Seen, service: isvc.Object, now: Mark) -> Move:  # noqa: PLR0
     return _write(seen, service, after, "the stable predictor becomes the only revision")
 
 
+def _give_back(seen: Seen, service: isvc.Object, mark: Mark) -> Patch | None:
+    """Return the write that takes the candidate's traffic, and no more, out of an edited service.
+
+    None when there is nothing to take, or when whoever edited it has decided about the traffic, by
+    another model or another percentage. None at 100 % either: the candidate's revision is the one
+    rolled out then, and what an edit leaves at 0 % goes to that one, not to the stable arm. The
+    mark stays as it is: neither does the edit become ours, nor does a crash between the two writes
+    leave a mark that says 0.
+    """
+    found = isvc.predictor(service)
+    made = isvc.candidate_predictor(mark.stable, seen.candidate)
+    ours = (
+        mark.stage == Stage.RUNNING
+        and not isinstance(made, Refuse)
+        and isvc.same_model(found, made)
+        and found.get(isvc.CANARY_PERCENT) == mark.percent
+        and seen.revisions.rolled_out == mark.stable_revision
+    )
+    if not ours or not mark.percent:
+        return None
+    body = {"spec": {"predictor": {isvc.CANARY_PERCENT: 0}}}
+    return Patch(mark, body, "the candidate gives its weight back; the edit stays")
+
+
 def _candidate_revision(mark: Mark, revisions: Revisions) -> str:
     """Return the candidate's revision; empty until Knative has made it."""
     if mark.candidate_revision:
@@ -320,8 +345,8 @@ def _edited(service: isvc.Object, mark: Mark) -> Refuse | None:
     return Refuse(
         SERVICE_EDITED,
         f"its spec was changed by {who or 'somebody else'} while the rollout was at work",
-        "Nothing more is written. Set the predictor and canaryTrafficPercent by hand, then start "
-        "anew",
+        "Set the predictor and canaryTrafficPercent by hand, then start anew. Nothing more is "
+        "written, but that a rollout that is taken back gives up its own traffic",
     )
 
 
