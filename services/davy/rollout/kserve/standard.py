@@ -104,7 +104,7 @@ def next_step(seen: Seen, wanted: Wanted) -> Move:  # noqa: PLR0911 (one return 
     now = _as_it_is(seen.service, mark)
     if wanted == Settled(promoted=False):
         return _remove(seen, seen.service, now)
-    edited = _edited(seen.service, mark, now)
+    edited = _edited(seen, seen.service, mark, now)
     if edited is not None:
         return edited
     if isinstance(wanted, Split):
@@ -301,11 +301,21 @@ def _as_it_is(service: isvc.Object, mark: Mark) -> Mark:
     return replace(mark, stage=Stage.ROLLED_BACK, percent=0)
 
 
-def _edited(service: isvc.Object, mark: Mark, now: Mark) -> Refuse | None:
+def _edited(seen: Seen, service: isvc.Object, mark: Mark, now: Mark) -> Refuse | None:
     generation = isvc.generation(service)
     if generation == mark.generation - 1:
         return None
-    if generation == mark.generation and (now.stage, now.percent) == (mark.stage, mark.percent):
+    # Somebody else's write may have taken the generation that ours was to make.
+    promoted = mark.stage == Stage.PROMOTED
+    expected = isvc.candidate_predictor(mark.stable, seen.candidate) if promoted else mark.stable
+    as_written = (
+        generation == mark.generation
+        and (now.stage, now.percent) == (mark.stage, mark.percent)
+        and (now.replicas == mark.replicas or mark.stage != Stage.RUNNING)
+        and not isinstance(expected, Refuse)
+        and isvc.same_model(isvc.predictor(service), expected)
+    )
+    if as_written:
         return None
     who = isvc.last_editor(service)
     return Refuse(
