@@ -27,7 +27,8 @@ from davy.rollout.crd import GROUP, PLURAL, VERSION
 from davy.rollout.decide import decide
 from davy.rollout.operator.election import DURATION_SECONDS, Election
 from davy.rollout.operator.ports import Note, Resource
-from davy.rollout.record import Header, look_line, parse_record
+from davy.rollout.record import Header, look_line
+from davy.rollout.record_file import parse_record
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, State
 from davy.rollout.status import ModelRolloutStatus

@@ -35,7 +35,7 @@ from davy.rollout.adapters.traefik_file import (
     read_route,
 )
 from davy.rollout.back import begin
-from davy.rollout.record import read_record
+from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.series import Arms
 

@@ -19,7 +19,8 @@ from davy.rollout.adapters.folder_journal import RECORD, FolderJournal
 from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.kubeconfig import connect
 from davy.rollout.orders import ENDS, OrderKind, order
-from davy.rollout.record import DAVY, Record, read_record
+from davy.rollout.record import DAVY, Record
+from davy.rollout.record_file import read_record
 from davy.rollout.spec import read_rollout
 from davy.rollout.state import FINAL
 

@@ -21,7 +21,7 @@ from davy.rollout.adapters.folder_journal import RECORD
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
 from davy.rollout.picture import plan_picture, write_picture
 from davy.rollout.plan import PLANNED, Chance, Plan, Traffic, duration, plan, traffic_of, words
-from davy.rollout.record import read_record
+from davy.rollout.record_file import read_record
 from davy.rollout.replay import resume
 from davy.rollout.series import Arms
 from davy.rollout.spec import RolloutSpec, read_rollout

@@ -16,7 +16,8 @@ from davy.core.errors import ConfigurationError
 from davy.rollout.adapters.folder_journal import RECORD
 from davy.rollout.adapters.folder_rollouts import FolderRollouts
 from davy.rollout.adapters.kubeconfig import connect
-from davy.rollout.record import Record, read_record
+from davy.rollout.record import Record
+from davy.rollout.record_file import read_record
 from davy.rollout.standing import Rollouts
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """The decision record: JSON lines, one a look, from which every decision can be recomputed.
 
 Belongs here: the schema of a line, and its conversion to and from what was seen and decided.
-Not here: appending to a file (`davy.rollout.adapters.folder_journal`), recomputing
-(`davy.rollout.replay`).
+Not here: reading a file of them (`davy.rollout.record_file`), appending to one
+(`davy.rollout.adapters.folder_journal`), recomputing (`davy.rollout.replay`).
 
 The first line is the header: spec, versions, latency objective. Every other line is one look, or a
 person's override, whose ``actor`` is who decided and whose message says why. A last line without
@@ -22,12 +22,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import MachineWritten
 from davy.rollout.counters import Cursor, Missing
 from davy.rollout.decide import Decision
@@ -39,7 +37,8 @@ from davy.rollout.state import Observation
 from davy.rollout.verdict import Counts, Outcome, Verdict
 from davy.rollout.vetoes import Veto
 
-SCHEMA_VERSION = "1"
+# 2: the cursor has segments, and lines say the first new sample and which orders they settled.
+SCHEMA_VERSION = "2"
 # The actor of what follows from the evidence; any other is the name of a person who overrode it.
 DAVY = "davy"
 
@@ -342,92 +341,3 @@ def to_line(entry: Header | LookLine, previous: str = "") -> bytes:
 def line_hash(line: bytes) -> str:
     """Return the hash by which the next line names this one, its end of line left out."""
     return hashlib.sha256(line.removesuffix(b"\n")).hexdigest()
-
-
-def parse_record(data: bytes, *, where: str) -> Record | None:
-    """Parse a record; None when not even its header was finished.
-
-    Raises
-    ------
-    InvalidInputError
-        A line before the last does not parse, a look is missing or twice, the header is not first,
-        a line was written under other settings, or after another line than the one before it; names
-        the line.
-    """
-    whole, _, rest = data.rpartition(b"\n")
-    lines = whole.split(b"\n") if whole else []
-    if not lines:
-        return None
-    header = _parse(lines[0], Header, where=f"{where}: line 1")
-    looks = tuple(_looks(lines[1:], header, where, line_hash(lines[0])))
-    # A record without a look goes on as a chain.
-    chained = all(look.previous for look in looks)
-    return Record(header, looks, cut_bytes=len(rest), tip=line_hash(lines[-1]), chained=chained)
-
-
-def _looks(lines: Iterable[bytes], header: Header, where: str, before: str) -> Iterable[LookLine]:
-    chained: bool | None = None
-    for number, line in enumerate(lines, start=1):
-        place = f"{where}: line {number + 1}"
-        look = _parse(line, LookLine, where=place)
-        if look.look != number:
-            raise InvalidInputError(
-                f"look {look.look} stands where look {number} should", where=place, fix=_DAMAGED
-            )
-        if look.settings_hash != header.settings_hash:
-            raise InvalidInputError(
-                f"decided under settings {look.settings_hash}, the header has "
-                f"{header.settings_hash}",
-                where=place,
-                fix=_DAMAGED,
-            )
-        if chained is None:
-            chained = bool(look.previous)
-        if chained and look.previous != before:
-            raise InvalidInputError(
-                "the line before it is not the one after which it was written: that was changed, "
-                "or one was taken out or put in",
-                where=place,
-                fix=_DAMAGED,
-            )
-        if not chained and look.previous:
-            raise InvalidInputError(
-                "a chained line follows one that is not", where=place, fix=_DAMAGED
-            )
-        before = line_hash(line)
-        yield look
-
-
-_DAMAGED = "The record is damaged: restore it, or start the rollout anew in another folder"
-
-
-def _parse(line: bytes, model: type[Any], *, where: str) -> Any:
-    try:
-        return model.model_validate(json.loads(line))
-    except (ValueError, ValidationError) as error:
-        what = str(error).splitlines()[0]
-        raise InvalidInputError(
-            f"not a {model.__name__}: {what}", where=where, fix=_DAMAGED
-        ) from None
-
-
-def read_record(path: Path) -> Record:
-    """Read a record from a file.
-
-    Raises
-    ------
-    NotFoundError
-        There is no such file.
-    InvalidInputError
-        It is empty or damaged; names the line.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError("no such record", where=str(path)) from None
-    except OSError as error:
-        raise InvalidInputError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    record = parse_record(data, where=str(path))
-    if record is None:
-        raise InvalidInputError("empty: not even a header", where=str(path))
-    return record

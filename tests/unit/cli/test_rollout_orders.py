@@ -26,7 +26,7 @@ from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.memory import DryRunTraffic, StatedPackages
 from davy.rollout.engine import Engine
 from davy.rollout.ports import GateFacts
-from davy.rollout.record import read_record
+from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase

@@ -20,7 +20,7 @@ from davy.cli.rollout_watch import lines
 from davy.core.errors import ConfigurationError, NotFoundError, UnavailableError
 from davy.rollout.adapters.folder_rollouts import FolderRollouts
 from davy.rollout.decide import Decision, decide
-from davy.rollout.record import read_record
+from davy.rollout.record_file import read_record
 from davy.rollout.standing import Standing
 from davy.rollout.state import Observation, State
 

@@ -21,7 +21,8 @@ from davy.rollout.counters import METRICS_UNAVAILABLE
 from davy.rollout.decide import PAUSED, Decision
 from davy.rollout.engine import Engine
 from davy.rollout.ports import GateFacts
-from davy.rollout.record import Header, LookLine, Record, read_record
+from davy.rollout.record import Header, LookLine, Record
+from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.series import Arms
 from davy.rollout.spec import RolloutSpec

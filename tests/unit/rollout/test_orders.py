@@ -21,7 +21,8 @@ from davy.rollout.engine import Engine
 from davy.rollout.orders import NoOrders, Order, OrderKind, order, paused_by, pending
 from davy.rollout.override import OVERRIDDEN
 from davy.rollout.ports import GateFacts
-from davy.rollout.record import Header, read_record
+from davy.rollout.record import Header
+from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase

@@ -14,16 +14,8 @@ from davy.core.errors import InvalidInputError, NotFoundError
 from davy.rollout.counters import Cursor, Missing
 from davy.rollout.decide import decide
 from davy.rollout.explain import explain
-from davy.rollout.record import (
-    Header,
-    LookLine,
-    Record,
-    line_hash,
-    look_line,
-    parse_record,
-    read_record,
-    to_line,
-)
+from davy.rollout.record import Header, LookLine, Record, line_hash, look_line, to_line
+from davy.rollout.record_file import parse_record, read_record
 from davy.rollout.replay import replay, resume
 from davy.rollout.series import Sample, SeriesKey
 from davy.rollout.spec import RolloutSpec
@@ -194,6 +186,23 @@ def test_damage_names_its_line(change: Callable[[list[bytes]], None], words: str
     change(lines)
     with pytest.raises(InvalidInputError, match=words):
         parse_record(b"".join(lines), where="record")
+
+
+def test_a_record_of_another_schema_is_called_that_and_not_damaged() -> None:
+    lines = [json.loads(line) for line in content().splitlines()]
+    lines[0]["schema_version"] = "1"
+    same_lines = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    assert parse_record(same_lines, where="record") is not None
+    # In schema 1 a cursor had no segments.
+    lines[2]["cursor"] = [row[:4] + row[5:] for row in lines[2]["cursor"]]
+    old = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    with pytest.raises(InvalidInputError, match=r"line 3: written in schema 1.* reads 2") as caught:
+        parse_record(old, where="record")
+    assert "damaged" not in str(caught.value)
+    lines[0]["schema_version"] = "2"
+    damaged = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    with pytest.raises(InvalidInputError, match=r"line 3: not a LookLine.*damaged"):
+        parse_record(damaged, where="record")
 
 
 def test_a_record_that_is_not_there_or_empty(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from davy.cli.demo.story import Findings
 from davy.core.files import write_atomic
 from davy.packaging.contract import CompressionCandidate
 from davy.packaging.package import Package
-from davy.rollout.record import Record, read_record
+from davy.rollout.record import Record
+from davy.rollout.record_file import read_record
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;

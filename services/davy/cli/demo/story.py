@@ -30,7 +30,7 @@ from davy.packaging.package import MODEL as MODEL_FILE
 from davy.packaging.package import Package
 from davy.rollout.decide import Decision
 from davy.rollout.engine import RolloutMetrics
-from davy.rollout.record import read_record
+from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.state import Phase
 

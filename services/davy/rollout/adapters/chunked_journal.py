@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from davy.core.errors import InvalidInputError, PermanentError, TemporaryError
-from davy.rollout.record import Header, LookLine, Record, line_hash, parse_record, to_line
+from davy.rollout.record import Header, LookLine, Record, line_hash, to_line
+from davy.rollout.record_file import parse_record
 
 # Bytes after which the next line begins a new chunk.
 CHUNK_BYTES = 128 * 1024

@@ -15,7 +15,8 @@ from typing import Self
 
 from davy.core.errors import ConflictError, InvalidInputError, TemporaryError
 from davy.core.logging import get_logger
-from davy.rollout.record import Header, LookLine, Record, line_hash, parse_record, to_line
+from davy.rollout.record import Header, LookLine, Record, line_hash, to_line
+from davy.rollout.record_file import parse_record
 
 RECORD = "record.jsonl"
 LOCK = "lock"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from davy.core.errors import NotFoundError
 from davy.rollout.adapters.folder_journal import RECORD
-from davy.rollout.record import read_record
+from davy.rollout.record_file import read_record
 from davy.rollout.standing import Standing, standing_of
 
 
