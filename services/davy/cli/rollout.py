@@ -142,7 +142,8 @@ def replay(record: WhichRecord, context: Context = None, namespace: Namespace = 
             where=where,
             fix="The record was changed, or was decided by another version of Davy",
         )
-    print(f"{outcome.agreed} looks recomputed, all the same; ended as {outcome.state.phase}")
+    ended = f"ended as {outcome.state.phase}; {found.chain}"
+    print(f"{outcome.agreed} looks recomputed, all the same; {ended}")
 
 
 @app.command()

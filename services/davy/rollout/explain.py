@@ -38,7 +38,7 @@ def _checked(record: Record, replayed: Replay | None) -> Iterator[str]:
     if replayed is None:
         return
     if replayed.difference is None:
-        yield f"Replayed: all {len(record.looks)} decisions follow from the record"
+        yield f"Replayed: all {len(record.looks)} decisions follow from the record; {record.chain}"
         return
     yield f"WARNING: THIS RECORD DOES NOT REPLAY: {replayed.difference}"
     yield "It was changed, or decided by another version of Davy. What follows is what it says:"

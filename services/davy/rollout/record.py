@@ -230,6 +230,11 @@ class Record:
     tip: str = ""
     chained: bool = False
 
+    @property
+    def chain(self) -> str:
+        """Return in a word whether its lines are known to be unchanged: else reading had failed."""
+        return "chained" if self.chained else "unchained"
+
     def spec(self) -> RolloutSpec:
         """Return the spec under which it was decided."""
         return RolloutSpec.model_validate(self.header.spec)

@@ -18,7 +18,7 @@ from davy.core.errors import (
     NotFoundError,
 )
 from davy.rollout.decide import decide
-from davy.rollout.record import Header, look_line, to_line
+from davy.rollout.record import Header, LookLine, line_hash, look_line, to_line
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Observation, State
 from davy.rollout.verdict import Counts
@@ -61,6 +61,18 @@ def test_replay_says_that_all_looks_agree(record: Path) -> None:
     result = CliRunner().invoke(app, ["replay", str(record)])
     assert result.exit_code == 0
     assert "4 looks recomputed, all the same" in result.stdout
+
+
+@pytest.mark.parametrize("word", ["chained", "unchained"])
+def test_replay_and_explain_say_whether_the_lines_are_chained(record: Path, word: str) -> None:
+    if word == "chained":
+        found = record.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(found[1:], start=1):
+            look = LookLine.model_validate_json(line)
+            found[number] = to_line(look, line_hash(found[number - 1]))
+        record.write_bytes(b"".join(found))
+    assert f"; {word}\n" in CliRunner().invoke(app, ["replay", str(record)]).stdout
+    assert f"; {word}\n" in CliRunner().invoke(app, ["explain", str(record)]).stdout
 
 
 def test_replay_fails_at_the_first_difference(record: Path) -> None:
