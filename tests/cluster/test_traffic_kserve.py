@@ -189,6 +189,23 @@ def test_an_edited_service_still_gets_rid_of_its_canary(
     assert kserve.observed.losses_in(service.namespace) == []
 
 
+def test_an_edited_knative_service_still_gets_its_traffic_back(
+    service: TestService, kserve: KServeStandin
+) -> None:
+    service.create("Knative")
+    traffic = start(service)
+    traffic.set_weight(ARMS, 50)
+    service.edit({"predictor": {"timeout": 5}})
+    with pytest.raises(RefusedError, match="kubectl-edit") as caught:
+        traffic.settle(ARMS, promoted=False)
+    assert caught.value.reason == SERVICE_EDITED
+    found = service.read()["spec"]["predictor"]
+    assert (found["canaryTrafficPercent"], found["timeout"]) == (0, 5)
+    shares = kserve.observed.shares_in
+    eventually("the stable arm has it all", lambda: shares(service.namespace)[-1] == {V1: 100})
+    assert kserve.observed.losses_in(service.namespace) == []
+
+
 @MODES
 def test_a_deleted_service_stops_it(mode: str, service: TestService) -> None:
     service.create(mode)
