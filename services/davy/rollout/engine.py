@@ -11,10 +11,9 @@ made good by asking for the recorded weight when the engine starts.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -70,22 +69,56 @@ class RolloutMetrics:
             ["rollout", "decision"],
             registry=registry,
         )
+        # What is shown of each rollout: gauge, and labels besides its name.
+        self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
+        self.failed = Gauge(
+            "davy_rollout_failed",
+            "1: the rollout has failed for good, and its canary has or may have weight",
+            ["rollout"],
+            registry=registry,
+        )
+
+    def forget(self, rollout: str, *, serving: str = "") -> None:
+        """Say no more of a rollout's arms than that all traffic goes to `serving`.
+
+        A weight that stays after its canary would have alerts leave that version out for as long
+        as this process lives. Decisions are counted on: what has happened, has happened.
+        """
+        before = self._shown.pop(rollout, set())
+        if serving:
+            self._set(self.weight, 100.0, rollout, serving, "stable")
+        self._drop(rollout, before - self._shown.get(rollout, set()))
+
+    def fail(self, rollout: str) -> None:
+        """Say that a canary is left with weight, and watched by nobody."""
+        before = self._shown.pop(rollout, set())
+        self._set(self.failed, 1.0, rollout)
+        self._drop(rollout, before - self._shown[rollout])
+
+    @staticmethod
+    def _drop(rollout: str, shown: Iterable[tuple[Gauge, tuple[str, ...]]]) -> None:
+        for gauge, labels in shown:
+            gauge.remove(rollout, *labels)
+
+    def _set(self, gauge: Gauge, value: float, rollout: str, *labels: str) -> None:
+        self._shown.setdefault(rollout, set()).add((gauge, labels))
+        gauge.labels(rollout, *labels).set(value)
 
     def show(self, rollout: str, arms: Arms, weight: int | None, decision: Decision) -> None:
         """Take over the numbers of one look."""
+        before = self._shown.pop(rollout, set())
         if decision.state.phase == Phase.PROMOTED:
             # What took over is no canary any more: alerts that leave canaries out watch it.
-            for version, arm in ((arms.canary, "canary"), (arms.stable, "stable")):
-                with contextlib.suppress(KeyError):
-                    self.weight.remove(rollout, version, arm)
-            self.weight.labels(rollout, arms.canary, "stable").set(100.0)
+            self._set(self.weight, 100.0, rollout, arms.canary, "stable")
         else:
             shown = math.nan if weight is None else float(weight)
-            self.weight.labels(rollout, arms.canary, "canary").set(shown)
-            self.weight.labels(rollout, arms.stable, "stable").set(100.0 - shown)
+            self._set(self.weight, shown, rollout, arms.canary, "canary")
+            self._set(self.weight, 100.0 - shown, rollout, arms.stable, "stable")
         for verdict in decision.verdicts:
-            self.lower.labels(rollout, verdict.indicator).set(verdict.ratio.lower)
-            self.upper.labels(rollout, verdict.indicator).set(verdict.ratio.upper)
+            self._set(self.lower, verdict.ratio.lower, rollout, verdict.indicator)
+            self._set(self.upper, verdict.ratio.upper, rollout, verdict.indicator)
+        # Last: what stays is never away, not even for a scrape in between.
+        self._drop(rollout, before - self._shown[rollout])
         self.decisions.labels(rollout, decision.action).inc()
 
 

@@ -35,6 +35,7 @@ from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
 from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.deliveries import Deliveries
+from davy.rollout.operator.failures import unwatched, weight_left, weight_left_without_record
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
 from davy.rollout.operator.ports import (
     Delivery,
@@ -55,7 +56,7 @@ from davy.rollout.replay import resume
 from davy.rollout.series import Arms
 from davy.rollout.spec import Candidate, RolloutSpec
 from davy.rollout.state import FINAL, Phase
-from davy.rollout.status import ENDED, Standing, status_of
+from davy.rollout.status import ENDED, Standing, Trouble, WeightsStatus, status_of
 
 # A change of weight, or of arms, is looked at more often than the evidence.
 SETTLING_SECONDS = 1.0
@@ -75,6 +76,11 @@ class Running:
     journal: SharedJournal
     said: tuple[str, str] | None = None
     settled: bool = False
+
+
+def _name(resource: Resource) -> str:
+    """Return what a rollout is called in its record, its metrics and the log."""
+    return f"{resource.namespace}/{resource.name}"
 
 
 @dataclass
@@ -120,6 +126,9 @@ class Reconciler:
                 return None
             status = resource.status
             if status.phase in ENDED and status.observed_generation == resource.generation:
+                if unwatched(status):
+                    # Said again by an operator that was started after it failed.
+                    self.metrics.fail(_name(resource))
                 self._forget(uid)
                 return None
             try:
@@ -151,6 +160,7 @@ class Reconciler:
             self._log(resource).warning("left as it is", error=str(error))
             left = note("Warning", "LeftAsItIs", str(error), key=f"left-{resource.generation}")
             self.rollouts.tell(resource, left)
+            self.metrics.forget(_name(resource))
             self._forget(resource.uid)
             return None
         self._log(resource).warning("not withdrawn yet", error=str(error))
@@ -201,6 +211,7 @@ class Reconciler:
         status = status_of(standing, resource.status, self.clock.now())
         self.rollouts.write_status(resource, status)
         if running.settled:
+            self.metrics.forget(_name(resource), serving=serving)
             self._forget(resource.uid)
             return None
         if engine.state.phase in SETTLING | FINAL:
@@ -285,7 +296,7 @@ class Reconciler:
             packages = RecordedPackages(record, packages)
         engine = Engine(
             record.spec() if record is not None and ended else spec,
-            name=f"{resource.namespace}/{resource.name}",
+            name=_name(resource),
             stable=stable,
             traffic=delivery,
             metrics=self.places.metrics(resource, spec),
@@ -344,6 +355,7 @@ class Reconciler:
         if settled:
             status = resource.status.model_copy(update={"settled_attempt": attempt})
             self.rollouts.write_status(resource, status)
+            self.metrics.forget(_name(resource))
             self._log(resource).info("canary withdrawn", attempt=attempt)
         return settled
 
@@ -363,6 +375,7 @@ class Reconciler:
                 return SETTLING_SECONDS
             told = note("Normal", "Withdrawn", "one arm is left", key=f"withdrawn-{attempt}")
             self.rollouts.tell(resource, told)
+        self.metrics.forget(_name(resource))
         self._forget(resource.uid)
         return None
 
@@ -393,20 +406,36 @@ class Reconciler:
             key = f"failed-{resource.generation}-{found.reason}".lower()
             self.rollouts.tell(resource, note("Warning", found.reason, found.message, key=key))
         status = status_of(standing.with_trouble(found), before, self.clock.now())
+        if found.permanent and status.attempt:
+            status = status.model_copy(update={"weights": self._left(resource, running, found)})
         if status != before:
             self.rollouts.write_status(resource, status)
         if found.permanent:
+            if unwatched(status):
+                self.metrics.fail(_name(resource))
+            else:
+                self.metrics.forget(_name(resource))
             self._forget(resource.uid)
             return None
         return self._later(resource.uid, error)
+
+    def _left(
+        self, resource: Resource, running: Running | None, found: Trouble
+    ) -> WeightsStatus | None:
+        """Take the weight back where that may be, and return what is left of it."""
+        if running is None:
+            weight = weight_left_without_record(self._deliveries, resource, found.reason)
+        else:
+            engine = running.engine
+            weight = weight_left(running.delivery, engine.arms, engine.state, found.reason)
+        return None if weight is None else WeightsStatus(stable=100 - weight, canary=weight)
 
     def _later(self, uid: str, error: DavyError) -> float:
         self._failures[uid] = self._failures.get(uid, 0) + 1
         return wait_seconds(error, self._failures[uid])
 
     def _log(self, resource: Resource) -> FilteringBoundLogger:
-        name = f"{resource.namespace}/{resource.name}"
         bound: FilteringBoundLogger = get_logger("operator").bind(
-            rollout=name, generation=resource.generation
+            rollout=_name(resource), generation=resource.generation
         )
         return bound
