@@ -24,8 +24,6 @@ WRITES: dict[str, Callable[[KubernetesWrites], Any]] = {
     "replace": lambda objects: objects.replace(THINGS, "shop", BODY),
     "merge_patch": lambda objects: objects.merge_patch(THINGS, "shop", "a", {}),
     "delete": lambda objects: objects.delete(THINGS, "shop", "a"),
-    "created": lambda objects: objects.created(THINGS, "shop", BODY),
-    "replaced": lambda objects: objects.replaced(THINGS, "shop", BODY),
     "deleted": lambda objects: objects.deleted(THINGS, "shop", "a", uid="u"),
     "apply_status": lambda objects: objects.apply_status(THINGS, "shop", "a", {}),
 }

@@ -56,14 +56,14 @@ class ConfigMapChunks:
     def create(self, number: int, data: bytes) -> Chunk:
         """Write a new one; `StaleError` when it is there already."""
         namespace = self._resource.namespace
-        made = self._objects.created(CONFIG_MAPS, namespace, self._body(number, data))
+        made = self._objects.create(CONFIG_MAPS, namespace, self._body(number, data))
         return _chunk(made)
 
     def replace(self, chunk: Chunk, data: bytes) -> Chunk:
         """Write over one; `StaleError` when it is not that version any more."""
         body = self._body(chunk.number, data)
         body["metadata"]["resourceVersion"] = chunk.version
-        return _chunk(self._objects.replaced(CONFIG_MAPS, self._resource.namespace, body))
+        return _chunk(self._objects.replace(CONFIG_MAPS, self._resource.namespace, body))
 
     def seal(self, chunk: Chunk) -> None:
         """Pack one; `StaleError` when it is not that version any more."""
@@ -72,7 +72,7 @@ class ConfigMapChunks:
         del body["data"]
         packed = gzip.compress(chunk.data, mtime=0)
         body["binaryData"] = {PACKED_KEY: base64.b64encode(packed).decode()}
-        self._objects.replaced(CONFIG_MAPS, self._resource.namespace, body)
+        self._objects.replace(CONFIG_MAPS, self._resource.namespace, body)
 
     def _body(self, number: int, data: bytes) -> dict[str, Any]:
         resource = self._resource

@@ -61,9 +61,9 @@ class KubeLease:
             "spec": spec,
         }
         if before is None:
-            return _lease(self._objects.created(LEASES, self._namespace, body))
+            return _lease(self._objects.create(LEASES, self._namespace, body))
         body["metadata"]["resourceVersion"] = before.version
-        return _lease(self._objects.replaced(LEASES, self._namespace, body))
+        return _lease(self._objects.replace(LEASES, self._namespace, body))
 
 
 def _lease(found: Mapping[str, Any]) -> Lease:

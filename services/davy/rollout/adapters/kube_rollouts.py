@@ -118,7 +118,7 @@ class KubeRollouts:
             "count": 1,
         }
         try:
-            self._objects.created(EVENTS, resource.namespace, body)
+            self._objects.create(EVENTS, resource.namespace, body)
         except StaleError:
             return  # told already
         except PermanentError as error:

@@ -76,7 +76,7 @@ class KubernetesObjects:
     def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         """Return an object, None when there is none."""
         try:
-            return self._call("GET", _path(resource, namespace, name))
+            return self._call("GET", object_path(resource, namespace, name))
         except NotFoundError:
             return None
 
@@ -85,17 +85,22 @@ class KubernetesObjects:
     ) -> tuple[dict[str, Any], ...]:
         """Return the objects with these labels."""
         query = [("labelSelector", selector)] if selector else []
-        found = self._call("GET", _path(resource, namespace), query=query)
+        found = self._call("GET", object_path(resource, namespace), query=query)
         return tuple(found.get("items") or ())
 
-    def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> None:
-        """Make an object; `StaleError` when it exists."""
-        self._call("POST", _path(resource, namespace), body=body, query=self._managed)
+    def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object, and return it as it was made; `StaleError` when it exists."""
+        return self._call("POST", object_path(resource, namespace), body=body, query=self._managed)
 
-    def replace(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> None:
-        """Write a whole object over the version that it names; `StaleError` if there is another."""
-        name = body["metadata"]["name"]
-        self._call("PUT", _path(resource, namespace, name), body=body, query=self._managed)
+    def replace(
+        self, resource: Resource, namespace: str, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write a whole object over the version that it names, and return it as it is then.
+
+        `StaleError` if there is another version.
+        """
+        path = object_path(resource, namespace, body["metadata"]["name"])
+        return self._call("PUT", path, body=body, query=self._managed)
 
     def merge_patch(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]
@@ -103,13 +108,17 @@ class KubernetesObjects:
         """Write what differs, over the version that `body` names; `StaleError` if another."""
         kind = "application/merge-patch+json"
         self._call(
-            "PATCH", _path(resource, namespace, name), body=body, query=self._managed, kind=kind
+            "PATCH",
+            object_path(resource, namespace, name),
+            body=body,
+            query=self._managed,
+            kind=kind,
         )
 
     def delete(self, resource: Resource, namespace: str, name: str) -> None:
         """Remove an object; one that is not there is removed already."""
         with contextlib.suppress(NotFoundError):
-            self._call("DELETE", _path(resource, namespace, name))
+            self._call("DELETE", object_path(resource, namespace, name))
 
     def serves(self, group: str, version: str, plural: str) -> bool:
         """Say whether the API server knows a resource."""
@@ -161,7 +170,8 @@ class KubernetesObjects:
         return found
 
 
-def _path(resource: Resource, namespace: str, name: str = "") -> str:
+def object_path(resource: Resource, namespace: str, name: str = "") -> str:
+    """Return where the API server has an object, or all of a kind."""
     group = f"apis/{resource.group}" if resource.group else "api"
     place = f"/{group}/{resource.version}/namespaces/{quote(namespace)}/{resource.plural}"
     return f"{place}/{quote(name)}" if name else place
