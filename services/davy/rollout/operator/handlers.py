@@ -10,13 +10,13 @@ resource itself, so an event that was missed delays nothing beyond the next look
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import kopf
 
+from davy.core.clock import Clock
 from davy.core.errors import DavyError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.adapters.annotation_orders import ORDERS
@@ -46,10 +46,13 @@ class Ticks:
     ----------
     metrics : OperatorMetrics
         Where they are counted.
+    clock : Clock
+        What times them.
     """
 
-    def __init__(self, metrics: OperatorMetrics) -> None:
+    def __init__(self, metrics: OperatorMetrics, clock: Clock) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="tick")
 
     async def run(self, step: Step, namespace: str, name: str, uid: str) -> float | None:
@@ -58,7 +61,7 @@ class Ticks:
         return await loop.run_in_executor(self._threads, self._step, step, namespace, name, uid)
 
     def _step(self, step: Step, namespace: str, name: str, uid: str) -> float | None:
-        began, outcome = time.monotonic(), "done"
+        began, outcome = self._clock.monotonic(), "done"
         try:
             return step(namespace, name, uid)
         except DavyError as error:
@@ -73,7 +76,7 @@ class Ticks:
             return 6 * RETRY_SECONDS
         finally:
             self._metrics.ticks.labels(outcome).inc()
-            self._metrics.seconds.observe(time.monotonic() - began)
+            self._metrics.seconds.observe(self._clock.monotonic() - began)
 
 
 def handlers(
@@ -91,7 +94,7 @@ def handlers(
         A rollout with nothing to do is read again after so long.
     """
     registry = kopf.OperatorRegistry()
-    ticks = Ticks(metrics)
+    ticks = Ticks(metrics, reconciler.clock)
     signatures: dict[str, Signature] = {}
 
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
