@@ -26,6 +26,7 @@ from davy.core.clock import SystemClock
 from davy.packaging.contract import GateDefault
 from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
 from davy.rollout.adapters.kserve_detect import kserve_router
+from davy.rollout.adapters.kube_marks import KubeMarks
 from davy.rollout.adapters.kube_pods import KubePods
 from davy.rollout.adapters.kube_rollouts import ROLLOUTS, KubeRollouts, read_resource
 from davy.rollout.adapters.kube_writes import KubernetesWrites
@@ -274,6 +275,7 @@ class RolloutBed:
             ConfigMapRecords(objects, may_write=lambda: True),
             PlacesOfTests(objects, self.prometheus),
             KubePods(objects),
+            KubeMarks(objects),
             clock,
             RolloutMetrics(CollectorRegistry()),
         ), objects

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.fixtures.operator_cluster import OperatorBed, drive, told
 
@@ -62,6 +64,25 @@ def test_what_somebody_else_has_changed_or_deleted_is_let_go(reason: str) -> Non
     bed.refusing = RefusedError(Refuse(reason, "by somebody else"))
     assert bed.operator().withdraw("shop", "next-basket", "uid-0") is None
     assert told(bed)[-1] == "LeftAsItIs"
+
+
+def test_deleted_in_the_foreground_before_its_status_was_written_the_canary_still_goes() -> None:
+    bed = OperatorBed()
+    bed.apply()
+    operator = bed.operator()
+    while bed.service is None or bed.service.canary is None:
+        claimed = bed.of()
+        operator.tick("shop", "next-basket", "uid-0")
+    assert bed.cluster.weight == 5
+    # As if the operator had ended between the look and the status; the record goes first.
+    key = ("shop", "next-basket")
+    bed.resources[key] = replace(bed.resources[key], status=claimed)
+    assert bed.of().attempt == 0
+    bed.records.clear()
+    bed.delete()
+    drive(bed)
+    assert bed.service is not None
+    assert (bed.cluster.weight, bed.service.canary, bed.service.lost) == (0, None, 0)
 
 
 def test_without_a_record_and_with_a_spec_that_cannot_be_read_the_canary_still_goes() -> None:

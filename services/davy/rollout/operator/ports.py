@@ -103,6 +103,23 @@ class Delivery(Traffic, Workload, Protocol):
     """Traffic and arms of one InferenceService."""
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The attempt that made the canary of an InferenceService, and its versions."""
+
+    attempt: int
+    stable: str
+    canary: str
+
+
+class Marks(Protocol):
+    """What rollouts have noted on InferenceServices, beside their records."""
+
+    def made(self, resource: Resource) -> Made | None:
+        """Return what a rollout has made last and not promoted; None: nothing."""
+        ...
+
+
 class SharedJournal(Journal, Protocol):
     """A journal that another operator may write to as well."""
 

@@ -39,6 +39,7 @@ from davy.rollout.operator.failures import unwatched, weight_left, weight_left_w
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
 from davy.rollout.operator.ports import (
     Delivery,
+    Marks,
     Note,
     Places,
     Pods,
@@ -89,7 +90,7 @@ class Reconciler:
 
     Parameters
     ----------
-    rollouts, records, places, pods
+    rollouts, records, places, pods, marks
         See `davy.rollout.operator.ports`.
     clock : Clock
         Where the time comes from.
@@ -101,6 +102,7 @@ class Reconciler:
     records: Records
     places: Places
     pods: Pods
+    marks: Marks
     clock: Clock
     metrics: RolloutMetrics
     _running: dict[str, Running] = field(default_factory=dict)
@@ -361,8 +363,10 @@ class Reconciler:
 
     def _withdraw(self, resource: Resource) -> float | None:
         # A record may go before its rollout, when that is deleted in the foreground.
-        attempt = max(self.records.attempt(resource), resource.status.attempt)
-        if attempt:
+        recorded = self.records.attempt(resource)
+        attempt = max(recorded, resource.status.attempt)
+        made = None if recorded else self.marks.made(resource)
+        if attempt or made is not None:
             try:
                 record = self._record(resource, attempt)
             except InvalidInputError:
@@ -380,11 +384,16 @@ class Reconciler:
         return None
 
     def _settled_without_record(self, resource: Resource, attempt: int) -> bool:
-        """Take a canary away whose record cannot be read, by what the status says of it."""
+        """Take a canary away whose record cannot be read, by what the status or the note says."""
         status = resource.status
-        if status.settled_attempt >= attempt or status.versions is None:
+        made = self.marks.made(resource)
+        if made is not None and status.settled_attempt < made.attempt:
+            # The status may not have been written since; the note is older than the canary.
+            attempt, arms = made.attempt, Arms(made.stable, made.canary)
+        elif status.versions is not None and status.settled_attempt < attempt:
+            arms = Arms(status.versions.stable, status.versions.canary)
+        else:
             return True
-        arms = Arms(status.versions.stable, status.versions.canary)
         # What the spec says by now matters no more: to take it away its version is enough.
         delivery = self._deliveries.of(resource, attempt, Candidate(version=arms.canary))
         return delivery.settle(arms, promoted=False)

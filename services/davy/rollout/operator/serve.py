@@ -23,6 +23,7 @@ from davy.core.errors import ConfigurationError, UnavailableError
 from davy.core.logging import get_logger
 from davy.rollout.adapters.configmap_chunks import ConfigMapRecords
 from davy.rollout.adapters.kube_lease import KubeLease
+from davy.rollout.adapters.kube_marks import KubeMarks
 from davy.rollout.adapters.kube_pods import KubePods
 from davy.rollout.adapters.kube_rollouts import KubeRollouts
 from davy.rollout.adapters.kube_writes import KubernetesWrites
@@ -97,6 +98,7 @@ def parts(
         ConfigMapRecords(objects, may_write=lambda: election.leading),
         ClusterPlaces(objects, settings, clock),
         KubePods(objects),
+        KubeMarks(objects),
         clock,
         RolloutMetrics(registry),
     )
