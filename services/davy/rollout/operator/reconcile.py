@@ -50,6 +50,7 @@ from davy.rollout.operator.ports import (
 )
 from davy.rollout.operator.recorded import RecordedPackages, recorded_facts
 from davy.rollout.operator.trouble import RefusedRolloutError, trouble, wait_seconds
+from davy.rollout.operator.turns import Turns
 from davy.rollout.pods import PodAction
 from davy.rollout.ports import Packages
 from davy.rollout.record import Record
@@ -107,7 +108,7 @@ class Reconciler:
     metrics: RolloutMetrics
     _running: dict[str, Running] = field(default_factory=dict)
     _failures: dict[str, int] = field(default_factory=dict)
-    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+    _turns: Turns = field(default_factory=Turns)
     _claiming: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -174,7 +175,7 @@ class Reconciler:
     @contextmanager
     def _only(self, uid: str) -> Iterator[None]:
         """One tick of a rollout at a time; one that failed in any way leaves nothing behind."""
-        with self._locks.setdefault(uid, threading.Lock()):
+        with self._turns.of(uid):
             try:
                 yield
             except BaseException:
