@@ -33,7 +33,7 @@ from davy.rollout.pods import PodAction, PodCounts
 from davy.rollout.sequential import Bounds
 from davy.rollout.series import Arms, Sample, SeriesKey
 from davy.rollout.spec import RolloutSpec
-from davy.rollout.state import Observation
+from davy.rollout.state import Observation, Phase
 from davy.rollout.verdict import Counts, Outcome, Verdict
 from davy.rollout.vetoes import Veto
 
@@ -234,6 +234,11 @@ class Record:
     def chain(self) -> str:
         """Return in a word whether its lines are known to be unchanged: else reading had failed."""
         return "chained" if self.chained else "unchained"
+
+    @property
+    def phase(self) -> Phase:
+        """Return where the rollout stood after the last look."""
+        return Phase(self.looks[-1].decision.phase) if self.looks else Phase.PENDING
 
     def spec(self) -> RolloutSpec:
         """Return the spec under which it was decided."""

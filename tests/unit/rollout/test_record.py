@@ -102,6 +102,16 @@ def test_resuming_gives_the_state_that_replaying_gives(bad: bool) -> None:
     assert ours.evidence["errors"].totals == theirs.evidence["errors"].totals
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_the_phase_of_a_record_is_that_of_what_goes_on_from_it(bad: bool) -> None:
+    phases = set()
+    for looks in range(13):
+        found = record(bad=bad, looks=looks)
+        assert found.phase == resume(found).phase
+        phases.add(found.phase)
+    assert len(phases) >= 4
+
+
 def test_a_line_reads_back_as_it_was_written() -> None:
     found = record()
     again = b"".join(to_line(entry) for entry in (found.header, *found.looks))
