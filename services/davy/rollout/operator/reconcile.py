@@ -54,7 +54,6 @@ from davy.rollout.operator.turns import Turns
 from davy.rollout.pods import PodAction
 from davy.rollout.ports import Packages
 from davy.rollout.record import Record
-from davy.rollout.replay import resume
 from davy.rollout.series import Arms
 from davy.rollout.spec import Candidate, RolloutSpec
 from davy.rollout.state import FINAL, Phase
@@ -291,7 +290,7 @@ class Reconciler:
                 fix="Name another candidate",
             )
         # A promoted rollout whose next steps were edited has ended with the spec of its record.
-        ended = record is not None and resume(record).phase == Phase.PROMOTED
+        ended = record is not None and record.phase == Phase.PROMOTED
         orders = AnnotationOrders(resource.annotations, resource.uid)
         journal = self.records.journal(resource, attempt)
         packages: Packages = self.places.packages(spec.candidate)
@@ -342,7 +341,7 @@ class Reconciler:
         header = record.header
         if header.canary != spec.candidate.version:
             return False
-        if resume(record).phase == Phase.PROMOTED:
+        if record.phase == Phase.PROMOTED:
             return True
         wanted = spec.with_indicators(list(recorded_facts(record).indicators))
         return header.settings_hash == wanted.settings_hash()
@@ -351,7 +350,7 @@ class Reconciler:
         """Take an attempt's canary away; True once one arm is left."""
         if resource.status.settled_attempt >= attempt:
             return True
-        phase = resume(record).phase
+        phase = record.phase
         spec = record.spec()
         delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.traffic)
         settled = delivery.settle(record.header.arms(), promoted=phase == Phase.PROMOTED)
