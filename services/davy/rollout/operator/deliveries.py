@@ -59,4 +59,9 @@ class Deliveries:
 
 def identity_of(resource: Resource) -> str:
     """Return what the identity of each attempt of a rollout begins with."""
-    return f"{resource.namespace}/{resource.name}/{resource.uid}/"
+    return f"{name_of(resource)}/{resource.uid}/"
+
+
+def name_of(resource: Resource) -> str:
+    """Return what a rollout is called in its record, its metrics and the log."""
+    return f"{resource.namespace}/{resource.name}"

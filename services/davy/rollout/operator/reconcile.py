@@ -1,7 +1,8 @@
 """One tick of one ModelRollout: read it, look once or settle, write its status.
 
-Belongs here: the order of side effects on a cluster, what begins anew, what is taken away.
-Not here: deciding (`davy.rollout.decide`), when a tick is due (`davy.rollout.operator.handlers`).
+Belongs here: the order of side effects on a cluster, what begins anew.
+Not here: deciding (`davy.rollout.decide`), when a tick is due (`davy.rollout.operator.handlers`),
+how a canary is taken away (`davy.rollout.operator.leaving`).
 
 Every tick reads the resource anew, so nothing hangs on what a watch has delivered. What was done is
 in the record (`davy.rollout.engine`), which arm is left in the cluster itself; the status is made
@@ -27,15 +28,16 @@ from dataclasses import dataclass, field, replace
 from structlog.typing import FilteringBoundLogger
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, InvalidInputError
+from davy.core.errors import DavyError
 from davy.core.logging import get_logger
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import AnnotationOrders
 from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
 from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.operator.claims import rival
-from davy.rollout.operator.deliveries import Deliveries
+from davy.rollout.operator.deliveries import Deliveries, name_of
 from davy.rollout.operator.failures import unwatched, weight_left, weight_left_without_record
+from davy.rollout.operator.leaving import Leaving
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
 from davy.rollout.operator.ports import (
     Delivery,
@@ -54,8 +56,7 @@ from davy.rollout.operator.turns import Turns
 from davy.rollout.pods import PodAction
 from davy.rollout.ports import Packages
 from davy.rollout.record import Record
-from davy.rollout.series import Arms
-from davy.rollout.spec import Candidate, RolloutSpec
+from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Phase
 from davy.rollout.status import ENDED, Standing, Trouble, WeightsStatus, status_of
 
@@ -77,11 +78,6 @@ class Running:
     journal: SharedJournal
     said: tuple[str, str] | None = None
     settled: bool = False
-
-
-def _name(resource: Resource) -> str:
-    """Return what a rollout is called in its record, its metrics and the log."""
-    return f"{resource.namespace}/{resource.name}"
 
 
 @dataclass
@@ -112,6 +108,9 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self._deliveries = Deliveries(self.places)
+        self._leaving = Leaving(
+            self.rollouts, self.records, self.marks, self._deliveries, self.metrics
+        )
 
     def tick(self, namespace: str, name: str, uid: str) -> float | None:
         """Go one step; return the seconds until the next, None: nothing until it changes.
@@ -130,7 +129,7 @@ class Reconciler:
             if status.phase in ENDED and status.observed_generation == resource.generation:
                 if unwatched(status):
                     # Said again by an operator that was started after it failed.
-                    self.metrics.fail(_name(resource))
+                    self.metrics.fail(name_of(resource))
                 self._forget(uid)
                 return None
             try:
@@ -162,7 +161,7 @@ class Reconciler:
             self._log(resource).warning("left as it is", error=str(error))
             left = note("Warning", "LeftAsItIs", str(error), key=f"left-{resource.generation}")
             self.rollouts.tell(resource, left)
-            self.metrics.forget(_name(resource))
+            self.metrics.forget(name_of(resource))
             self._forget(resource.uid)
             return None
         self._log(resource).warning("not withdrawn yet", error=str(error))
@@ -213,7 +212,7 @@ class Reconciler:
         status = status_of(standing, resource.status, self.clock.now())
         self.rollouts.write_status(resource, status)
         if running.settled:
-            self.metrics.forget(_name(resource), serving=serving)
+            self.metrics.forget(name_of(resource), serving=serving)
             self._forget(resource.uid)
             return None
         if engine.state.phase in SETTLING | FINAL:
@@ -274,9 +273,9 @@ class Reconciler:
         spec = resource.checked_spec()
         self._claim(resource)
         attempt = self.records.attempt(resource)
-        record = self._record(resource, attempt)
+        record = self._leaving.record(resource, attempt)
         if record is not None and not self._goes_on(spec, record):
-            if not self._settled(resource, attempt, record):
+            if not self._leaving.settled(resource, attempt, record):
                 return None
             attempt, record = attempt + 1, None
         attempt = max(attempt, 1)
@@ -298,7 +297,7 @@ class Reconciler:
             packages = RecordedPackages(record, packages)
         engine = Engine(
             record.spec() if record is not None and ended else spec,
-            name=_name(resource),
+            name=name_of(resource),
             stable=stable,
             traffic=delivery,
             metrics=self.places.metrics(resource, spec),
@@ -346,60 +345,12 @@ class Reconciler:
         wanted = spec.with_indicators(list(recorded_facts(record).indicators))
         return header.settings_hash == wanted.settings_hash()
 
-    def _settled(self, resource: Resource, attempt: int, record: Record) -> bool:
-        """Take an attempt's canary away; True once one arm is left."""
-        if resource.status.settled_attempt >= attempt:
-            return True
-        phase = record.phase
-        spec = record.spec()
-        delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.traffic)
-        settled = delivery.settle(record.header.arms(), promoted=phase == Phase.PROMOTED)
-        if settled:
-            status = resource.status.model_copy(update={"settled_attempt": attempt})
-            self.rollouts.write_status(resource, status)
-            self.metrics.forget(_name(resource))
-            self._log(resource).info("canary withdrawn", attempt=attempt)
-        return settled
-
     def _withdraw(self, resource: Resource) -> float | None:
-        # A record may go before its rollout, when that is deleted in the foreground.
-        recorded = self.records.attempt(resource)
-        attempt = max(recorded, resource.status.attempt)
-        made = None if recorded else self.marks.made(resource)
-        if attempt or made is not None:
-            try:
-                record = self._record(resource, attempt)
-            except InvalidInputError:
-                record = None
-            if record is not None:
-                done = self._settled(resource, attempt, record)
-            else:
-                done = self._settled_without_record(resource, attempt)
-            if not done:
-                return SETTLING_SECONDS
-            told = note("Normal", "Withdrawn", "one arm is left", key=f"withdrawn-{attempt}")
-            self.rollouts.tell(resource, told)
-        self.metrics.forget(_name(resource))
+        if not self._leaving.withdrawn(resource):
+            return SETTLING_SECONDS
+        self.metrics.forget(name_of(resource))
         self._forget(resource.uid)
         return None
-
-    def _settled_without_record(self, resource: Resource, attempt: int) -> bool:
-        """Take a canary away whose record cannot be read, by what the status or the note says."""
-        status = resource.status
-        made = self.marks.made(resource)
-        if made is not None and status.settled_attempt < made.attempt:
-            # The status may not have been written since; the note is older than the canary.
-            attempt, arms = made.attempt, Arms(made.stable, made.canary)
-        elif status.versions is not None and status.settled_attempt < attempt:
-            arms = Arms(status.versions.stable, status.versions.canary)
-        else:
-            return True
-        # What the spec says by now matters no more: to take it away its version is enough.
-        delivery = self._deliveries.of(resource, attempt, Candidate(version=arms.canary))
-        return delivery.settle(arms, promoted=False)
-
-    def _record(self, resource: Resource, attempt: int) -> Record | None:
-        return self.records.journal(resource, attempt).read() if attempt else None
 
     def _troubled(self, resource: Resource, error: DavyError) -> float | None:
         running = self._running.pop(resource.uid, None)
@@ -421,9 +372,9 @@ class Reconciler:
             self.rollouts.write_status(resource, status)
         if found.permanent:
             if unwatched(status):
-                self.metrics.fail(_name(resource))
+                self.metrics.fail(name_of(resource))
             else:
-                self.metrics.forget(_name(resource))
+                self.metrics.forget(name_of(resource))
             self._forget(resource.uid)
             return None
         return self._later(resource.uid, error)
@@ -445,6 +396,6 @@ class Reconciler:
 
     def _log(self, resource: Resource) -> FilteringBoundLogger:
         bound: FilteringBoundLogger = get_logger("operator").bind(
-            rollout=_name(resource), generation=resource.generation
+            rollout=name_of(resource), generation=resource.generation
         )
         return bound
