@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.fixtures.signals import as_from_a_terminal
 
 ROOT = Path(__file__).parents[2]
 DAVY = Path(sys.executable).parent / "davy"
@@ -32,6 +33,7 @@ def start_demo(state: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=as_from_a_terminal,  # noqa: PLW1509
     )
 
 

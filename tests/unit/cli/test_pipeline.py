@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.fixtures.signals import as_from_a_terminal
 from typer.testing import CliRunner
 
 from davy.cli.pipeline import app
@@ -104,8 +105,7 @@ def test_a_run_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Si
         [sys.executable, "-c", "from davy.cli.main import main; main()", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # Under nohup the tests' own processes inherit that a hang-up is ignored, as a user wants.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=as_from_a_terminal,  # noqa: PLW1509
     ) as run:
         family = _family_at_work(run, tmp_path / "work" / runs.LOG_NAME)
         run.send_signal(number)

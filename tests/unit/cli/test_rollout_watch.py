@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.fixtures.signals import as_from_a_terminal
 from typer.testing import CliRunner
 
 from davy.cli.rollout import app
@@ -201,10 +202,14 @@ def test_ctrl_c_ends_a_watch_with_130_and_no_traceback(tmp_path: Path, write_rec
     with subprocess.Popen(
         [*command, str(tmp_path), "--every", "0.1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=as_from_a_terminal,  # noqa: PLW1509
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert "advanced from 0 % to 5 %" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            assert "advanced from 0 % to 5 %" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Traceback" not in said
