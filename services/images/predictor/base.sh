@@ -11,10 +11,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 debootstrap --variant=minbase --include=ca-certificates bookworm "$work/tree" >"$work/log" 2>&1 ||
   { tail -5 "$work/log" >&2; echo "error: debootstrap failed" >&2; exit 69; }
-cat >"$work/tree/etc/apt/sources.list" <<'SOURCES'
-deb http://deb.debian.org/debian bookworm main
-deb http://deb.debian.org/debian bookworm-updates main
-deb http://deb.debian.org/debian-security bookworm-security main
+# Updates come from the mirror that debootstrap took, whichever that is.
+mirror=$(awk '$1 == "deb" { print $2; exit }' "$work/tree/etc/apt/sources.list")
+[ -n "$mirror" ] || { echo "error: debootstrap named no mirror in sources.list" >&2; exit 69; }
+cat >"$work/tree/etc/apt/sources.list" <<SOURCES
+deb $mirror bookworm main
+deb $mirror bookworm-updates main
+deb ${mirror%/debian*}/debian-security bookworm-security main
 SOURCES
 rm -rf "$work"/tree/var/cache/apt/archives/*.deb "$work"/tree/var/lib/apt/lists/*
 container=$(buildah from scratch)
