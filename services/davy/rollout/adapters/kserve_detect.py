@@ -6,7 +6,7 @@ Not here: the decision (`davy.rollout.kserve.mode`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from davy.core.clock import Clock
 from davy.core.errors import ConfigurationError, NotFoundError, UnavailableError
@@ -83,7 +83,7 @@ def kserve_router(
     patience: float = 10.0,
     drain: float = DRAIN_SECONDS,
     lag: float = LAG_SECONDS,
-) -> KServeService:
+) -> KServeService[Any]:
     """Return the `Traffic` and `Workload` for an InferenceService; raises as `detect_mode` does."""
     mode = detect_mode(objects, namespace=namespace, service=service, wanted=wanted)
     if mode == Mode.KNATIVE:

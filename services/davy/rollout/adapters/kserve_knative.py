@@ -9,16 +9,15 @@ import json
 from typing import Any
 
 from davy.core.clock import Clock
-from davy.rollout.adapters.kserve_service import KServeService
+from davy.rollout.adapters.kserve_service import KServeService, Plan
 from davy.rollout.adapters.kubernetes_objects import KubernetesObjects
 from davy.rollout.kserve import knative
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve.mark import Mark
-from davy.rollout.kserve.moves import Move, Wanted
 from davy.rollout.spec import Candidate
 
 
-class KServeKnative(KServeService):
+class KServeKnative(KServeService[knative.Seen]):
     """An InferenceService in Knative mode; see `KServeService`.
 
     Parameters
@@ -26,6 +25,8 @@ class KServeKnative(KServeService):
     lag : float
         Seconds for which the status must have stood still before it is taken for the present one.
     """
+
+    plan = Plan(knative.next_step, knative.read_weight, knative.not_ready)
 
     def __init__(
         self,
@@ -49,15 +50,6 @@ class KServeKnative(KServeService):
             patience=patience,
         )
         self._lag = lag
-
-    def _next(self, service: dict[str, Any] | None, mark: Mark | None, wanted: Wanted) -> Move:
-        return knative.next_step(self._seen(service, mark), wanted)
-
-    def _weight(self, service: dict[str, Any] | None, mark: Mark | None) -> int | None:
-        return knative.read_weight(self._seen(service, mark))
-
-    def _silent(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[bool, bool]:
-        return knative.not_ready(self._seen(service, mark))
 
     def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> knative.Seen:
         components = ((service or {}).get("status") or {}).get("components") or {}

@@ -7,8 +7,9 @@ Belongs here: the loop of seeing, asking the plan, writing. Not here: any plan
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from davy.core.clock import Clock
 from davy.core.errors import InvalidInputError, NotFoundError, UnavailableError
@@ -42,6 +43,8 @@ POLL_SECONDS = 0.25
 # So many writes in a row that found the object changed are no accident.
 STALE_WRITES = 5
 
+Seen = TypeVar("Seen")
+
 
 class Steady:
     """For how long something has been as it is, by this process's own clock.
@@ -62,7 +65,16 @@ class Steady:
         return now - self._since
 
 
-class KServeService(ABC):
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[Seen]):
+    """The pure functions of one mode, on what that mode looks at."""
+
+    next_step: Callable[[Seen, Wanted], Move]
+    read_weight: Callable[[Seen], int | None]
+    not_ready: Callable[[Seen], tuple[bool, bool]]
+
+
+class KServeService(ABC, Generic[Seen]):
     """An InferenceService as the `Traffic` and the `Workload` of one rollout.
 
     Parameters
@@ -80,6 +92,8 @@ class KServeService(ABC):
     patience : float
         Seconds that `set_weight` waits for the cluster to follow.
     """
+
+    plan: Plan[Seen]
 
     def __init__(
         self,
@@ -126,12 +140,12 @@ class KServeService(ABC):
     def read_weight(self, arms: Arms) -> int | None:
         """Return the canary's share as it is routed; None when that is not said. See `Traffic`."""
         self._check(arms)
-        return self._weight(self._read(), self._marks.read())
+        return self.plan.read_weight(self._seen(self._read(), self._marks.read()))
 
     def not_ready(self, arms: Arms) -> tuple[str, ...]:
         """Return the versions that have no ready server. See `Traffic`."""
         self._check(arms)
-        stable, canary = self._silent(self._read(), self._marks.read())
+        stable, canary = self.plan.not_ready(self._seen(self._read(), self._marks.read()))
         return tuple(
             version for version, silent in ((arms.stable, stable), (arms.canary, canary)) if silent
         )
@@ -167,23 +181,15 @@ class KServeService(ABC):
         return isinstance(self._go(Settled(promoted=promoted), 0.0), Done)
 
     @abstractmethod
-    def _next(self, service: dict[str, Any] | None, mark: Mark | None, wanted: Wanted) -> Move:
-        """Return the plan's next move."""
-
-    @abstractmethod
-    def _weight(self, service: dict[str, Any] | None, mark: Mark | None) -> int | None:
-        """Return the canary's share."""
-
-    @abstractmethod
-    def _silent(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[bool, bool]:
-        """Say whether the stable arm, and whether the canary, has no ready server."""
+    def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> Seen:
+        """Return what the plan looks at."""
 
     def _go(self, wanted: Wanted, patience: float) -> Done | Wait:
         until = self._clock.monotonic() + patience
         stale = 0
         while True:
             service = self._read()
-            move = self._next(service, self._marks.read(), wanted)
+            move = self.plan.next_step(self._seen(service, self._marks.read()), wanted)
             if isinstance(move, Done):
                 return move
             if isinstance(move, Refuse):

@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from davy.core.clock import Clock
-from davy.rollout.adapters.kserve_service import KServeService
+from davy.rollout.adapters.kserve_service import KServeService, Plan
 from davy.rollout.adapters.kubernetes_objects import KubernetesObjects, Resource
 from davy.rollout.kserve import routes as http_routes
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve import standard
 from davy.rollout.kserve.mark import Mark
-from davy.rollout.kserve.moves import Move, Wanted
 from davy.rollout.spec import Candidate
 
 HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
@@ -24,7 +23,7 @@ ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 DRAIN_SECONDS = 10.0
 
 
-class KServeStandard(KServeService):
+class KServeStandard(KServeService[standard.Seen]):
     """An InferenceService in Standard mode; see `KServeService`.
 
     Parameters
@@ -33,6 +32,8 @@ class KServeStandard(KServeService):
         Seconds for which an arm must have been without weight, as the gateway has accepted it,
         before it is taken out of the spec.
     """
+
+    plan = Plan(standard.next_step, standard.read_weight, standard.not_ready)
 
     def __init__(
         self,
@@ -56,15 +57,6 @@ class KServeStandard(KServeService):
             patience=patience,
         )
         self._drain = drain
-
-    def _next(self, service: dict[str, Any] | None, mark: Mark | None, wanted: Wanted) -> Move:
-        return standard.next_step(self._seen(service, mark), wanted)
-
-    def _weight(self, service: dict[str, Any] | None, mark: Mark | None) -> int | None:
-        return standard.read_weight(self._seen(service, mark))
-
-    def _silent(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[bool, bool]:
-        return standard.not_ready(self._seen(service, mark))
 
     def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> standard.Seen:
         workloads = self._workloads(service, mark)
