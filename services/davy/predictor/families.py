@@ -86,6 +86,12 @@ class MetricFamilies:
             "feature",
             "rule",
         )
+        self.output_violations = counter(
+            "davy_output_violations_total",
+            "Answers whose outputs break the contract, by the first rule that they break.",
+            "output",
+            "rule",
+        )
         self.outliers = counter(
             "davy_outliers_total", "Rows answered that the package's scorer calls outliers."
         )

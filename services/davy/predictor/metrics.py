@@ -18,6 +18,7 @@ from prometheus_client import Counter
 
 from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
+from davy.predictor.outputs import OutputRule, rules
 from davy.predictor.validation import RULES, Violation
 from davy.protocol.tensors import Tensor
 
@@ -68,6 +69,13 @@ class PredictorMetrics:
             (spec.name, rule): families.violations.labels(*labels, spec.name, rule)
             for spec in contract.inputs
             for rule in RULES
+        }
+        self._broken = {
+            (spec.name, rule): tallies.counter(
+                families.output_violations.labels(*labels, spec.name, rule)
+            )
+            for spec in contract.outputs
+            for rule in rules(spec)
         }
         self._families = families
         self._labels = labels
@@ -121,6 +129,10 @@ class PredictorMetrics:
         """Count values that broke a rule, whatever the contract does about them."""
         for item in violations:
             self._violations[item.feature, item.rule].inc(item.values)
+
+    def broke(self, output: str, rule: OutputRule) -> None:
+        """Count one answer, by the first of its outputs that breaks the contract."""
+        self._broken[output, rule].inc()
 
     def score_outliers(self) -> None:
         """Begin to count outliers: where none are looked for, there is no 0 to be taken for one."""

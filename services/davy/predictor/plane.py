@@ -15,6 +15,7 @@ from davy.predictor.batcher import Batcher, Executable, Outputs, Work
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.outliers import FLAGS, OutlierFlags
+from davy.predictor.outputs import OutputPolicy
 from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.protocol.v2 import InferRequest, InferResponse
@@ -32,6 +33,7 @@ class DataPlane:
     _names: tuple[str, ...] = field(init=False)
     _score: str | None = field(init=False)
     _executes: Executable = field(init=False)
+    _given: OutputPolicy = field(init=False)
 
     def __post_init__(self) -> None:
         """Look up once what every request asks for."""
@@ -40,6 +42,7 @@ class DataPlane:
         object.__setattr__(self, "_score", score_output(outputs))
         executes = self.model if self.outliers is None else self.outliers.model
         object.__setattr__(self, "_executes", executes)
+        object.__setattr__(self, "_given", OutputPolicy(self.model.contract))
 
     @property
     def name(self) -> str:
@@ -71,7 +74,7 @@ class DataPlane:
         if self.batcher is None:
             return self.infer(request)
         work = self._prepare(request)
-        return self._respond(request, await self.batcher.run(work, deadline))
+        return self._respond(request, work.rows, await self.batcher.run(work, deadline))
 
     def admit(self, turns: Turns) -> None:
         """Refuse a request that is still to be read, when there is no room whatever it asks.
@@ -104,7 +107,7 @@ class DataPlane:
         work = self._prepare(request)
         tensors = work.model.run(work.feed, work.outputs)
         self.metrics.executed(work.rows)
-        return self._respond(request, tensors)
+        return self._respond(request, work.rows, tensors)
 
     def _prepare(self, request: InferRequest) -> Work:
         outputs = self._outputs(request)
@@ -117,7 +120,7 @@ class DataPlane:
             outputs = (*outputs, FLAGS)
         return Work(self._executes, self.metrics, checked.feed, outputs, checked.rows)
 
-    def _respond(self, request: InferRequest, tensors: Outputs) -> InferResponse:
+    def _respond(self, request: InferRequest, rows: int, tensors: Outputs) -> InferResponse:
         told: Mapping[str, Any] = {}
         if self.outliers is not None:
             *given, flags = tensors
@@ -126,6 +129,9 @@ class DataPlane:
         score = next((tensor for tensor in tensors if tensor.name == self._score), None)
         if score is not None:
             self.metrics.scored(score)
+        broken = self._given.broken(tensors, rows)
+        if broken is not None:
+            self.metrics.broke(*broken)
         return InferResponse(self.name, self.version, tensors, request.id, told)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:
