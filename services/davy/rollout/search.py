@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,25 +24,46 @@ TOLERANCE = 1e-6
 SECTIONS, NEWTON_STEPS = 16, 12
 
 
+class Found(NamedTuple):
+    """The last rejected point from below and from above; None where none is rejected.
+
+    ``above`` and ``below`` are the log evidence against one point more, from both sides.
+    """
+
+    lower: float | None
+    upper: float | None
+    above: float
+    below: float
+
+
 def last_rejected(
     log_evidence: Callable[[FloatArray, FloatArray], Points],
     alphas: tuple[float, float],
     *,
     reach: float,
     near: tuple[float | None, float | None],
-) -> tuple[float | None, float | None]:
-    """Return the last rejected point from below and from above; None where none is rejected.
+    at: float | None = None,
+) -> Found:
+    """Return the last rejected points, and the evidence against `at`; 0 where that is None.
 
-    Both sides are looked for side by side, so that one evaluation answers both.
+    Both sides are looked for side by side, so that one evaluation answers both; what is asked of
+    `at` goes with the first.
     """
     above = _search(1.0, -math.log(alphas[0]), reach, near[0])
     below = _search(-1.0, -math.log(alphas[1]), reach, near[1])
     upward, downward = next(above), next(below)
     lower = upper = None
+    asked = () if at is None else (at, at)
+    against = (0.0, 0.0)
     while upward or downward:
         split = len(upward)
         side = _SIDES if split == len(downward) == 1 else _sides(split, len(downward))
-        values, slopes = log_evidence(np.array((*upward, *downward)), side)
+        if asked:
+            side = np.concatenate((side, _SIDES))
+        values, slopes = log_evidence(np.array((*upward, *downward, *asked)), side)
+        if asked:
+            asked, against = (), (float(values[-2]), float(values[-1]))
+            values, slopes = values[:-2], slopes[:-2]
         if upward:
             try:
                 upward = above.send((values[:split], slopes[:split]))
@@ -52,7 +74,7 @@ def last_rejected(
                 downward = below.send((values[split:], slopes[split:]))
             except StopIteration as done:
                 downward, upper = (), done.value
-    return lower, upper
+    return Found(lower, upper, *against)
 
 
 _SIDES: FloatArray = np.array([1.0, -1.0])

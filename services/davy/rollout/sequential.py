@@ -120,6 +120,18 @@ class Bounds:
     upper: float
 
 
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The bounds of a quantity, and the log evidence that it is above, and below, one limit.
+
+    The evidence at the limit is exact: it does not hang on where a search for a bound ended.
+    """
+
+    bounds: Bounds
+    above: float
+    below: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RatioEvidence:
     """What has been seen of the ratio theta = (canary's rate) / (stable's rate).
@@ -208,20 +220,32 @@ class RatioEvidence:
         where to look first, such as the last look's bounds: it saves time and changes nothing
         beyond `davy.rollout.search.TOLERANCE`.
         """
-        if not self.events:
-            return Bounds(0.0, math.inf)
-        cells = self._cells()
+        return self.weigh(None, alpha_lower=alpha_lower, alpha_upper=alpha_upper, near=near).bounds
 
-        lower, upper = last_rejected(
+    def weigh(
+        self,
+        limit: float | None,
+        *,
+        alpha_lower: float,
+        alpha_upper: float,
+        near: Bounds | None = None,
+    ) -> Weighed:
+        """Return the bounds, and the evidence against `limit`: cheaper than one by one."""
+        if not self.events:
+            return Weighed(Bounds(0.0, math.inf), 0.0, 0.0)
+        cells = self._cells()
+        found = last_rejected(
             lambda x, side: self._log_evidence(cells, x, side),
             (alpha_lower, alpha_upper),
             reach=REACH,
             near=(None, None) if near is None else (_log(near.lower), _log(near.upper)),
+            at=None if limit is None else math.log(limit),
         )
-        return Bounds(
-            0.0 if lower is None else math.exp(lower),
-            math.inf if upper is None else math.exp(upper),
+        bounds = Bounds(
+            0.0 if found.lower is None else math.exp(found.lower),
+            math.inf if found.upper is None else math.exp(found.upper),
         )
+        return Weighed(bounds, found.above, found.below)
 
     def _one(self, theta: float, side: float) -> float:
         return float(
@@ -244,7 +268,7 @@ class RatioEvidence:
         place = (_alternatives(x, side, self.mixture) - GRID[0]) / GRID_STEP
         left = np.minimum(place.astype(np.intp), GRID.size - 2)
         t = place - left
-        c0, c1, c2, c3 = cells[:, left]
+        c0, c1, c2, c3 = cells.take(left, axis=1)
         values = c0 + t * (c1 + t * (c2 + t * c3))
         slopes = (c1 + t * (2 * c2 + 3 * t * c3)) / GRID_STEP
         log_e, slope = _mix(self.mixture, values, slopes)
@@ -283,18 +307,31 @@ class RateEvidence:
         self, *, alpha_lower: float, alpha_upper: float, near: Bounds | None = None
     ) -> Bounds:
         """Return the bounds of the rate, 0 and 1 where nothing is known; `near` as above."""
+        return self.weigh(None, alpha_lower=alpha_lower, alpha_upper=alpha_upper, near=near).bounds
+
+    def weigh(
+        self,
+        limit: float | None,
+        *,
+        alpha_lower: float,
+        alpha_upper: float,
+        near: Bounds | None = None,
+    ) -> Weighed:
+        """Return the bounds, and the evidence against `limit`, as for the ratio."""
         if not self.requests:
-            return Bounds(0.0, 1.0)
-        lower, upper = last_rejected(
+            return Weighed(Bounds(0.0, 1.0), 0.0, 0.0)
+        found = last_rejected(
             self._log_evidence,
             (alpha_lower, alpha_upper),
             reach=RATE_REACH,
             near=(None, None) if near is None else (_log_odds(near.lower), _log_odds(near.upper)),
+            at=None if limit is None else _logit(limit),
         )
-        return Bounds(
-            0.0 if lower is None else 1 / (1 + math.exp(-lower)),
-            1.0 if upper is None else 1 / (1 + math.exp(-upper)),
+        bounds = Bounds(
+            0.0 if found.lower is None else 1 / (1 + math.exp(-found.lower)),
+            1.0 if found.upper is None else 1 / (1 + math.exp(-found.upper)),
         )
+        return Weighed(bounds, found.above, found.below)
 
     def _log_evidence(self, x: FloatArray, side: FloatArray) -> Points:
         """Return log E [P] at points [P], and its slope [P]."""

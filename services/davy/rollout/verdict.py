@@ -221,24 +221,28 @@ def _judge(
     """
     alpha_upper = alpha_pass / 2
     alphas = {"alpha_lower": criterion.alpha_fail, "alpha_upper": alpha_upper}
-    ratio = kept.ratio.bounds(**alphas, near=near.ratio if near else None)
-    rate = kept.rate.bounds(**alphas, near=near.rate if near else None)
+    by_ratio = kept.ratio.weigh(criterion.ratio, **alphas, near=near.ratio if near else None)
+    by_rate = kept.rate.weigh(
+        criterion.allowance or None, **alphas, near=near.rate if near else None
+    )
+    ratio, rate = by_ratio.bounds, by_rate.bounds
+    enough_to_fail, enough_to_pass = -math.log(criterion.alpha_fail), -math.log(alpha_upper)
+    # With no allowance there is no rate to be above, nor to be at most: the ratio alone decides.
+    bad_rate = not criterion.allowance or by_rate.above >= enough_to_fail
     outcome: Outcome
-    if fails(criterion, kept):
+    if by_ratio.above >= enough_to_fail and bad_rate:
         outcome = "fail"
         reason = (
             f"at least {ratio.lower:.3g} times the stable rate (tolerable {criterion.ratio:g}) and "
             f"at least {rate.lower:.3%} of requests (allowed {criterion.allowance:.3%}); {seen}"
         )
-    elif kept.ratio.log_evidence_below(criterion.ratio) >= -math.log(alpha_upper):
+    elif by_ratio.below >= enough_to_pass:
         outcome = "pass"
         reason = (
             f"at most {ratio.upper:.3g} times the stable rate (tolerable {criterion.ratio:g}); "
             f"{seen}"
         )
-    elif criterion.allowance and kept.rate.log_evidence_below(criterion.allowance) >= -math.log(
-        alpha_upper
-    ):
+    elif criterion.allowance and by_rate.below >= enough_to_pass:
         outcome = "pass"
         reason = f"at most {rate.upper:.3%} of requests (allowed {criterion.allowance:.3%}); {seen}"
     else:
