@@ -20,6 +20,7 @@ from davy.core.errors import DavyError
 # Each part adds its commands from a module of its own, with an `app`.
 PARTS = {
     "task": "davy.cli.task",
+    "train": "davy.cli.train",
     "pipeline": "davy.cli.pipeline",
     "package": "davy.cli.package",
     "rollout": "davy.cli.rollout",

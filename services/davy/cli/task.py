@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from davy.core.errors import MissingDependencyError
+from davy.core.errors import ConflictError, InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from davy.data.task import Task
@@ -36,7 +36,10 @@ def check(
 ) -> None:
     """Explain what is wrong with a task file, or sum up what it asks for."""
     try:
+        from davy.core.files import read_document
         from davy.data.sources import find_source
+        from davy.data.table import check_columns, read_frame
+        from davy.data.table_task import is_table_task, load_table_task, table_path
         from davy.data.task import load_task
         from davy.features.registry import check_names
     except ImportError as error:
@@ -46,11 +49,51 @@ def check(
             fix="Install davylamp[pipeline]",
         ) from None
 
+    if is_table_task(read_document(file)):
+        if changes:
+            raise InvalidInputError(
+                "--set is of ranking tasks", where=str(file), fix="Change the file itself"
+            )
+        table = load_table_task(file)
+        check_columns(table, [str(name) for name in read_frame(table_path(table)).columns])
+        print(f"{table.name} ({table.form}) is valid: {len(table.features)} features,")
+        print(
+            f"  {table.model.family}, {table.objective.metric} at least {table.objective.floor:g}"
+        )
+        return
     found = load_task(file, changes or [])
     check_names(found)
     find_source(found)
     for line in summary(found):
         print(line)
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="A CSV or Parquet file.", show_default=False)],
+    label: Annotated[str | None, typer.Option("--label", help="The column to predict.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write, in the table's folder.")
+    ] = None,
+) -> None:
+    """Write a first task for a table, beside it, with questions that only a person can answer."""
+    try:
+        from davy.core.files import write_atomic
+        from davy.data.table_draft import draft_task
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{error.name} is not installed",
+            where="davy task init",
+            fix="Install davylamp[pipeline]",
+        ) from None
+
+    target = out or table.with_suffix(".yaml")
+    if target.exists():
+        raise ConflictError(
+            "is there already", where=str(target), fix="Name another file with --out"
+        )
+    write_atomic(target, draft_task(table, label=label))
+    print(f"{target}: answer the lines with ?, then davy train --task {target}")
 
 
 def summary(task: Task) -> Iterator[str]:

@@ -1,0 +1,205 @@
+"""How good predictions over a table are, with intervals that draw whole entities.
+
+Belongs here: weighted measures of classification and regression, their bootstrap.
+Not here: ranking measures (`davy.training.metrics`), files.
+
+Every measure takes a weight a row, so that a resample is a vector of weights and no copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from davy.packaging.contract import Interval, Metric
+from davy.training.bootstrap import resample
+
+Floats = npt.NDArray[np.float64]
+Measure = Callable[[Floats, Floats, Floats], float]
+DRAWS = 200
+BINS = 10
+
+
+def roc_auc(label: Floats, score: Floats, weight: Floats) -> float:
+    """Return the chance that a row of class 1 scores above one of class 0, ties half.
+
+    Examples
+    --------
+    >>> ones = np.ones(4)
+    >>> roc_auc(np.array([0.0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8]), ones)
+    0.875
+    """
+    positive, negative = _by_score(label, score, weight)
+    below = np.cumsum(negative) - negative
+    return _ratio(float((positive * (below + negative / 2)).sum()), positive.sum() * negative.sum())
+
+
+def pr_auc(label: Floats, score: Floats, weight: Floats) -> float:
+    """Return average precision: precision at each score, weighted by the recall that it adds.
+
+    Examples
+    --------
+    >>> round(pr_auc(np.array([0.0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4]), np.ones(4)), 4)
+    0.8333
+    """
+    positive, negative = (part[::-1] for part in _by_score(label, score, weight))
+    found, total = np.cumsum(positive), np.cumsum(positive + negative)
+    precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
+    return _ratio(float((precision * positive).sum()), positive.sum())
+
+
+def brier(label: Floats, score: Floats, weight: Floats) -> float:
+    """Return the mean squared distance of the probability from what happened; lower is better."""
+    return _ratio(float((weight * (score - label) ** 2).sum()), weight.sum())
+
+
+def calibration_error(label: Floats, score: Floats, weight: Floats) -> float:
+    """Return the mean distance of probability and rate over ten bins of equal width."""
+    place = np.minimum((score * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place, weights=weight * (score - label), minlength=BINS)
+    return _ratio(float(np.abs(gaps).sum()), weight.sum())
+
+
+def accuracy(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return the share of rows whose class is right."""
+    return _ratio(float(weight[label == predicted].sum()), weight.sum())
+
+
+def precision(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return how many of the rows called 1 are; 0 where none is called so."""
+    called = weight[predicted == 1].sum()
+    return float(weight[(predicted == 1) & (label == 1)].sum() / called) if called else 0.0
+
+
+def recall(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return how many of the rows that are 1 are called so."""
+    return _ratio(float(weight[(predicted == 1) & (label == 1)].sum()), weight[label == 1].sum())
+
+
+def f1(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return the harmonic mean of precision and recall."""
+    right = weight[(predicted == 1) & (label == 1)].sum()
+    return _ratio(float(2 * right), weight[predicted == 1].sum() + weight[label == 1].sum())
+
+
+def rmse(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return the root of the mean squared error."""
+    return float(np.sqrt(brier(label, predicted, weight)))
+
+
+def mae(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return the mean absolute error."""
+    return _ratio(float((weight * np.abs(predicted - label)).sum()), weight.sum())
+
+
+def r2(label: Floats, predicted: Floats, weight: Floats) -> float:
+    """Return the share of the label's variance that is explained."""
+    mean = _ratio(float((weight * label).sum()), weight.sum())
+    spread = float((weight * (label - mean) ** 2).sum())
+    return 1.0 - _ratio(float((weight * (label - predicted) ** 2).sum()), spread)
+
+
+def macro(measure: Measure) -> Measure:
+    """Return a measure's mean over the classes that occur."""
+
+    def mean(label: Floats, predicted: Floats, weight: Floats) -> float:
+        values = [
+            measure((label == code).astype(float), (predicted == code).astype(float), weight)
+            for code in np.unique(label[weight > 0])
+        ]
+        return float(np.mean(values)) if values else float("nan")
+
+    return mean
+
+
+# Of probabilities of class 1, and of predicted values.
+BY_SCORE: Mapping[str, Measure] = {
+    "roc_auc": roc_auc,
+    "pr_auc": pr_auc,
+    "brier": brier,
+    "calibration_error": calibration_error,
+}
+BY_VALUE: Mapping[str, Mapping[str, Measure]] = {
+    "binary": {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1},
+    "multiclass": {
+        "accuracy": accuracy,
+        "macro_precision": macro(precision),
+        "macro_recall": macro(recall),
+        "macro_f1": macro(f1),
+    },
+    "regression": {"r2": r2, "rmse": rmse, "mae": mae},
+}
+
+
+def measure_all(
+    form: str,
+    label: Floats,
+    score: Floats,
+    predicted: Floats,
+    unit: npt.NDArray[np.int64],
+    segments: Mapping[str, npt.NDArray[np.bool_]],
+    *,
+    seed: int,
+) -> dict[str, Metric]:
+    """Return every measure of a form, overall and per segment, with 95 % intervals.
+
+    Parameters
+    ----------
+    form : str
+        ``binary``, ``multiclass`` or ``regression``.
+    label, score, predicted : array of shape [rows]
+        Truth; probability of class 1 (binary); predicted class or value.
+    unit : array of shape [rows]
+        Whose row it is: the bootstrap draws these.
+    segments : mapping of str to array of bool of shape [rows]
+        ``segment=value`` to its rows. Where a measure cannot be told (one class alone), the
+        segment has none.
+    """
+    counts = resample(unit, draws=DRAWS, rng=np.random.default_rng(seed))
+    weights = counts.counts[:, counts.unit].astype(np.float64)
+    measures = [(name, measure, predicted) for name, measure in BY_VALUE[form].items()]
+    if form == "binary":
+        measures += [(name, measure, score) for name, measure in BY_SCORE.items()]
+    result: dict[str, Metric] = {}
+    everywhere = np.ones(label.size, dtype=bool)
+    for name, measure, given in measures:
+        overall = _interval(measure, label, given, weights, everywhere)
+        if overall is None:
+            continue
+        found = {
+            segment: _interval(measure, label, given, weights, where)
+            for segment, where in segments.items()
+        }
+        told = {segment: value for segment, value in found.items() if value is not None}
+        result[name] = Metric(name=name, overall=overall, segments=told)
+    return result
+
+
+def _interval(
+    measure: Measure, label: Floats, given: Floats, weights: Floats, where: npt.NDArray[np.bool_]
+) -> Interval | None:
+    if not where.any():
+        return None
+    label, given, drawn = label[where], given[where], weights[:, where]
+    value = measure(label, given, np.ones(label.size))
+    draws = np.array([measure(label, given, weight) for weight in drawn])
+    draws = draws[np.isfinite(draws)]
+    # An interval out of the few draws in which the measure exists would be too short.
+    if not np.isfinite(value) or draws.size < 0.9 * len(weights):
+        return None
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    return Interval(value=value, lower=float(lower), upper=float(upper), n=int(label.size))
+
+
+def _by_score(label: Floats, score: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Return the weight of class 1 and of class 0 at each distinct score, ascending."""
+    _, place = np.unique(score, return_inverse=True)
+    hits: Floats = np.bincount(place, weights=weight * label).astype(np.float64)
+    misses: Floats = np.bincount(place, weights=weight * (1 - label)).astype(np.float64)
+    return hits, misses
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")

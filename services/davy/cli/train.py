@@ -1,0 +1,54 @@
+"""``davy train``: from a task over one table to a package.
+
+Belongs here: the command's arguments and what it prints. Not here: training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from davy.core.errors import InvalidInputError, MissingDependencyError
+
+app = typer.Typer(help="Train a model of one table and package it.")
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    task: Annotated[Path, typer.Option("--task", help="The task's YAML file.", show_default=False)],
+    store: Annotated[Path, typer.Option("--store", help="Folder of packages.")] = Path("packages"),
+) -> None:
+    """Train a model of one table and package it."""
+    try:
+        from davy.core.clock import SystemClock
+        from davy.core.files import read_document
+        from davy.data.table_task import is_table_task, load_table_task
+        from davy.kubeflow.code import code_version
+        from davy.training.tabular import train_table
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{error.name} is not installed", where="davy train", fix="Install davylamp[train]"
+        ) from None
+
+    if not is_table_task(read_document(task)):
+        raise InvalidInputError(
+            "only tasks of kind classification or regression are trained here",
+            where=str(task),
+            fix="For a ranking: davy pipeline run",
+        )
+    package, table = train_table(
+        load_table_task(task), store, clock=SystemClock(), code_version=code_version()
+    )
+    for reason, count in table.reasons().items():
+        print(f"set aside {count} rows: {reason}")
+    for name, count in table.unreadable.items():
+        print(f"{name}: {count} values are no numbers and count as missing")
+    for metric in package.contract.metrics:
+        found = metric.overall
+        print(
+            f"{metric.name:<18} {found.value:.4g}  [{found.lower:.4g}, {found.upper:.4g}]"
+            f"  {found.n} test rows"
+        )
+    print(package.path)
