@@ -63,6 +63,7 @@ class Work:
 class _Job:
     work: Work
     ticket: Ticket
+    read: float
     answer: asyncio.Future[Outputs]
 
 
@@ -95,7 +96,9 @@ class Batcher:
         self._ends = 0.0
         self._after_large = False
 
-    async def run(self, work: Work, deadline: float | None = None) -> Outputs:
+    async def run(
+        self, work: Work, deadline: float | None = None, read: float | None = None
+    ) -> Outputs:
         """Execute `work` and return its outputs.
 
         Parameters
@@ -104,6 +107,8 @@ class Batcher:
             The request.
         deadline : float, optional
             When nobody waits for it any more, on the monotonic clock.
+        read : float, optional
+            When the event loop had read it, on the same clock: since then it waits. Now if absent.
 
         Raises
         ------
@@ -115,13 +120,14 @@ class Batcher:
             The model cannot execute it.
         """
         started = self._clock.monotonic()
+        read = started if read is None else read
         speed = work.model.speed
         own = speed.seconds(work.rows)
         if not self._running and own <= self._limits.inline_seconds:
             tensors = work.model.run(work.feed, work.outputs)
             speed.observe(work.rows, self._clock.monotonic() - started)
             work.metrics.executed(work.rows)
-            work.metrics.waited(0.0)
+            work.metrics.waited(started - read)
             return tensors
         left = None if deadline is None else deadline - started
         error = refuse(self._load(started), work.rows, own, left, self._limits)
@@ -129,7 +135,7 @@ class Batcher:
             raise error
         share = speed.share(work.rows, self._limits.batch_rows)
         ticket = Ticket(_group(work), work.rows, share, started, deadline)
-        job = _Job(work, ticket, asyncio.get_running_loop().create_future())
+        job = _Job(work, ticket, read, asyncio.get_running_loop().create_future())
         self._queue.append(job)
         self._queued = Load(self._queued.rows + work.rows, self._queued.seconds + share)
         if not self._running:
@@ -185,7 +191,7 @@ class Batcher:
         rows = sum(job.work.rows for job in jobs)
         self._ends = now + jobs[0].work.model.speed.seconds(rows)
         for job in jobs:
-            job.work.metrics.waited(now - job.ticket.arrived)
+            job.work.metrics.waited(now - job.read)
         works = [job.work for job in jobs]
         running = asyncio.get_running_loop().run_in_executor(
             self._pool, execute, works, self._clock

@@ -247,7 +247,7 @@ class GrpcServer:
             request = with_id(codec.decode_request(message))
             request_id = request.id
             in_time(self._clock, deadline, "deadline")
-            response = await execute(served.plane, request, deadline)
+            response = await execute(served.plane, request, deadline, started)
             raw = bool(message.raw_input_contents)
             answer: bytes = codec.encode_response(response, raw=raw).SerializeToString()
             in_time(self._clock, deadline, "deadline")

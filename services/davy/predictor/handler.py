@@ -232,7 +232,7 @@ class Handler:
             if explain:
                 response = await self._explainer.explain(served.plane, request, deadline)
             else:
-                response = await execute(served.plane, request, deadline)
+                response = await execute(served.plane, request, deadline, started)
             binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
             encoded = encode_response(response, binary=binary)
             in_time(self._clock, deadline, TIMEOUT_HEADER)

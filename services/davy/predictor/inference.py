@@ -37,10 +37,13 @@ class Failure:
 
 
 async def execute(
-    plane: DataPlane, request: InferRequest, deadline: float | None = None
+    plane: DataPlane,
+    request: InferRequest,
+    deadline: float | None = None,
+    read: float | None = None,
 ) -> InferResponse:
-    """Answer a request in its turn; `deadline` is a time of the monotonic clock."""
-    return await plane.answer(request, deadline)
+    """Answer a request in its turn; `deadline` and `read` are times of the monotonic clock."""
+    return await plane.answer(request, deadline, read)
 
 
 def with_id(request: InferRequest) -> InferRequest:

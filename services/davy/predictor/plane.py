@@ -54,7 +54,9 @@ class DataPlane:
         """The package's version: the arm."""
         return self.model.contract.version
 
-    async def answer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
+    async def answer(
+        self, request: InferRequest, deadline: float | None = None, read: float | None = None
+    ) -> InferResponse:
         """Answer one request in its turn.
 
         Parameters
@@ -63,6 +65,8 @@ class DataPlane:
             As decoded.
         deadline : float, optional
             When nobody waits for it any more, on the monotonic clock.
+        read : float, optional
+            When the event loop had read it, on the same clock.
 
         Raises
         ------
@@ -74,7 +78,7 @@ class DataPlane:
         if self.batcher is None:
             return self.infer(request)
         work = self._prepare(request)
-        return self._respond(request, work.rows, await self.batcher.run(work, deadline))
+        return self._respond(request, work.rows, await self.batcher.run(work, deadline, read))
 
     def admit(self, turns: Turns) -> None:
         """Refuse a request that is still to be read, when there is no room whatever it asks.

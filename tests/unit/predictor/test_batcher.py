@@ -107,6 +107,22 @@ def test_a_short_request_that_is_alone_is_executed_in_the_loop(
     assert registry.get_sample_value("davy_queue_seconds_sum", labels) == 0
 
 
+@pytest.mark.parametrize("limits", [Limits(), THREADED])
+def test_it_has_waited_since_it_was_read(
+    model: Model,
+    make_work: Callable[..., Work],
+    registry: CollectorRegistry,
+    limits: Limits,
+) -> None:
+    clock = ManualClock(datetime(2017, 1, 1, tzinfo=UTC))
+    read = clock.monotonic()
+    clock.sleep(0.25)
+    run(lambda batcher: batcher.run(make_work(model, columns(3)), None, read), limits, clock)
+    labels = {"model": "tiny", "version": model.contract.version}
+    assert registry.get_sample_value("davy_queue_seconds_count", labels) == 1
+    assert registry.get_sample_value("davy_queue_seconds_sum", labels) == pytest.approx(0.25)
+
+
 def test_what_comes_meanwhile_is_merged_and_answered_as_if_it_had_not_been(
     model: Model, make_work: Callable[..., Work], registry: CollectorRegistry
 ) -> None:
