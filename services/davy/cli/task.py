@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from davy.core.errors import ConflictError, InvalidInputError, MissingDependencyError
+from davy.cli.extras import needs
+from davy.core.errors import ConflictError, InvalidInputError
 
 if TYPE_CHECKING:
     from davy.data.task import Task
@@ -35,19 +36,13 @@ def check(
     ] = None,
 ) -> None:
     """Explain what is wrong with a task file, or sum up what it asks for."""
-    try:
+    with needs("davy task check", "pipeline"):
         from davy.core.files import read_document
         from davy.data.sources import find_source
         from davy.data.table import check_columns, read_frame
         from davy.data.table_task import is_table_task, load_table_task, table_path
         from davy.data.task import load_task
         from davy.features.registry import check_names
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{error.name} is not installed",
-            where="davy task check",
-            fix="Install davylamp[pipeline]",
-        ) from None
 
     if is_table_task(read_document(file)):
         if changes:
@@ -77,15 +72,9 @@ def init(
     ] = None,
 ) -> None:
     """Write a first task for a table, beside it, with questions that only a person can answer."""
-    try:
+    with needs("davy task init", "pipeline"):
         from davy.core.files import write_atomic
         from davy.data.table_draft import draft_task
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{error.name} is not installed",
-            where="davy task init",
-            fix="Install davylamp[pipeline]",
-        ) from None
 
     target = out or table.with_suffix(".yaml")
     if target.exists():

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from davy.core.errors import InvalidInputError, MissingDependencyError
+from davy.cli.extras import needs
+from davy.core.errors import InvalidInputError
 
 app = typer.Typer(help="Train a model of one table and package it.")
 
@@ -21,16 +22,12 @@ def train(
     store: Annotated[Path, typer.Option("--store", help="Folder of packages.")] = Path("packages"),
 ) -> None:
     """Train a model of one table and package it."""
-    try:
+    with needs("davy train", "train"):
         from davy.core.clock import SystemClock
         from davy.core.files import read_document
         from davy.data.table_task import is_table_task, load_table_task
         from davy.kubeflow.code import code_version
         from davy.training.tabular import train_table
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{error.name} is not installed", where="davy train", fix="Install davylamp[train]"
-        ) from None
 
     if not is_table_task(read_document(task)):
         raise InvalidInputError(
