@@ -226,11 +226,9 @@ def _judge(
         criterion.allowance or None, **alphas, near=near.rate if near else None
     )
     ratio, rate = by_ratio.bounds, by_rate.bounds
-    enough_to_fail, enough_to_pass = -math.log(criterion.alpha_fail), -math.log(alpha_upper)
-    # With no allowance there is no rate to be above, nor to be at most: the ratio alone decides.
-    bad_rate = not criterion.allowance or by_rate.above >= enough_to_fail
+    enough_to_pass = -math.log(alpha_upper)
     outcome: Outcome
-    if by_ratio.above >= enough_to_fail and bad_rate:
+    if _intolerable(criterion, by_ratio.above, by_rate.above):
         outcome = "fail"
         reason = (
             f"at least {ratio.lower:.3g} times the stable rate (tolerable {criterion.ratio:g}) and "
@@ -286,13 +284,19 @@ def _gross(criterion: Criterion, ratio: RatioEvidence) -> bool:
 def fails(criterion: Criterion, kept: Kept) -> bool:
     """Return whether the evidence against the limits fails it; pods are not asked.
 
-    With no allowance there is no rate to be above: the ratio alone decides.
+    With no allowance there is no rate to be above, nor to be at most: the ratio alone decides.
     """
-    threshold = -math.log(criterion.alpha_fail)
-    if kept.ratio.log_evidence_above(criterion.ratio) < threshold:
-        return False
     allowance = criterion.allowance
-    return allowance == 0 or kept.rate.log_evidence_above(allowance) >= threshold
+    return _intolerable(
+        criterion,
+        kept.ratio.log_evidence_above(criterion.ratio),
+        kept.rate.log_evidence_above(allowance) if allowance else 0.0,
+    )
+
+
+def _intolerable(criterion: Criterion, above_ratio: float, above_allowance: float) -> bool:
+    enough = -math.log(criterion.alpha_fail)
+    return above_ratio >= enough and (not criterion.allowance or above_allowance >= enough)
 
 
 def worst(verdicts: Sequence[Verdict]) -> Outcome:
