@@ -6,12 +6,14 @@ Belongs here: reading a reference into the contract's calibration. Not here: the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from davy.data.task import Task
+from davy.data.task import Monitoring, Task
 from davy.drift.null import null_distances
 from davy.packaging.contract import Calibration, FeatureNull
 from davy.protocol.names import SCORE
@@ -48,21 +50,55 @@ def calibrate(task: Task, reference: Path) -> Calibration:
         It lacks a column, or holds fewer than two weeks.
     """
     columns = read_reference(task, reference)
-    weeks = columns.pop("block")
+    return calibrate_blocks(
+        columns, columns.pop("block"), monitoring=task.monitoring, seed=task.model.seed
+    )
+
+
+def calibrate_blocks(
+    columns: Mapping[str, npt.NDArray[Any]],
+    block: npt.NDArray[Any],
+    *,
+    monitoring: Monitoring,
+    seed: int,
+) -> Calibration:
+    """Measure blocks of rows against each other.
+
+    Parameters
+    ----------
+    columns : mapping of str to array of shape [rows]
+        Every feature and the ``score``: float64 with NaN for missing, or int64 for a category.
+    block : array of shape [rows]
+        Number of each row's block of time.
+    monitoring : Monitoring
+        Window size and floors.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Calibration
+        As `calibrate` does.
+
+    Raises
+    ------
+    InvalidInputError
+        There are fewer than two blocks.
+    """
     blocks = {
-        int(week): {name: values[weeks == week] for name, values in columns.items()}
-        for week in np.unique(weeks)
+        int(number): {name: values[block == number] for name, values in columns.items()}
+        for number in np.unique(block)
     }
     distances = null_distances(
         blocks,
-        window_rows=task.monitoring.window_rows,
+        window_rows=monitoring.window_rows,
         draws_per_block=DRAWS_PER_BLOCK,
-        rng=np.random.default_rng(task.model.seed),
+        rng=np.random.default_rng(seed),
     )
-    floors = task.monitoring.floors.model_dump()
+    floors = monitoring.floors.model_dump()
     edges, shares = score_buckets(columns[SCORE])
     return Calibration(
-        window_rows=task.monitoring.window_rows,
+        window_rows=monitoring.window_rows,
         blocks=len(blocks),
         nulls=[
             FeatureNull(

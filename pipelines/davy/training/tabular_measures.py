@@ -142,8 +142,9 @@ def measure_all(
     segments: Mapping[str, npt.NDArray[np.bool_]],
     *,
     seed: int,
+    only: str | None = None,
 ) -> dict[str, Metric]:
-    """Return every measure of a form, overall and per segment, with 95 % intervals.
+    """Return every measure of a form, or `only` one, overall and per segment, with 95 % intervals.
 
     Parameters
     ----------
@@ -165,6 +166,8 @@ def measure_all(
     result: dict[str, Metric] = {}
     everywhere = np.ones(label.size, dtype=bool)
     for name, measure, given in measures:
+        if only not in (None, name):
+            continue
         overall = _interval(measure, label, given, weights, everywhere)
         if overall is None:
             continue
