@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
 from davy.core.clock import Clock
 from davy.core.errors import UnavailableError
 from davy.rollout.series import (
+    COUNTERS,
     DETAIL,
     MODEL_INFO,
     OTHERS,
@@ -130,7 +132,7 @@ class PrometheusHttp:
         if scope is not None:
             self._check_labels(scope, arms, found)
         try:
-            return [self._series(item) for item in (*found, *theirs, *up)]
+            return _summed(self._series(item) for item in (*found, *theirs, *up))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise UnavailableError(
                 f"Prometheus answers what no range of samples is ({error!r})",
@@ -195,7 +197,7 @@ class PrometheusHttp:
             raise UnavailableError("Prometheus answers without a result", where=where, fix=_FIX)
         return result
 
-    def _series(self, item: dict[str, Any]) -> Series:
+    def _series(self, item: dict[str, Any]) -> _Scraped:
         labels = item["metric"]
         metric = labels["__name__"]
         pod = labels.get("pod") or labels.get("instance", "")
@@ -203,7 +205,38 @@ class PrometheusHttp:
         version = "" if metric == UP else labels.get("version", "")
         segment = segment_text({key: labels[key] for key in self._segments if key in labels})
         samples = tuple(Sample(float(time), float(value)) for time, value in item["values"])
-        return Series(SeriesKey(metric, version, pod, detail, segment), samples)
+        target = (labels.get("job", ""), labels.get("instance", ""))
+        return _Scraped(target, Series(SeriesKey(metric, version, pod, detail, segment), samples))
+
+
+class _Scraped(NamedTuple):
+    """A series, and the job and instance that it was scraped from."""
+
+    target: tuple[str, str]
+    series: Series
+
+
+def _summed(scraped: Iterable[_Scraped]) -> list[Series]:
+    """Return one series for each key and target: counters by labels that nobody asks for are added.
+
+    One scrape gives all series of a target the same time. What is scraped twice, by two jobs, is
+    not added: it is the same counter.
+    """
+    groups: dict[tuple[tuple[str, str], SeriesKey], list[Series]] = defaultdict(list)
+    for target, series in scraped:
+        groups[target, series.key].append(series)
+    found = []
+    for (_, key), group in groups.items():
+        if len(group) == 1 or key.metric not in COUNTERS:
+            found += group
+            continue
+        # A counter that is not there yet has counted nothing.
+        total = dict.fromkeys(sorted({s.time for series in group for s in series.samples}), 0.0)
+        for series in group:
+            for sample in series.samples:
+                total[sample.time] += sample.value
+        found.append(Series(key, tuple(Sample(*item) for item in total.items())))
+    return found
 
 
 def connection(url: str, transport: httpx.BaseTransport | None = None) -> httpx.Client:
