@@ -9,7 +9,6 @@ looks at rows where one has: most requests break no rule.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +17,8 @@ import numpy as np
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import nearest
+from davy.packaging.allowed import bounds, categories, unknown, within
+from davy.packaging.allowed import nearest as nearest_allowed
 from davy.packaging.contract import TensorSpec
 from davy.protocol.tensors import Array, Tensor
 from davy.protocol.v2 import InferRequest
@@ -76,9 +77,9 @@ class InputPolicy:
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._bounds = {spec.name: _bounds(spec) for spec in specs}
+        self._bounds = {spec.name: bounds(spec) for spec in specs}
         self._categories = {
-            spec.name: _categories(spec) for spec in specs if spec.categories is not None
+            spec.name: categories(spec) for spec in specs if spec.categories is not None
         }
         self._groups = [_Group(group, self._bounds) for group in _group(specs)]
         self._single = [spec.name for spec in specs if not _together(spec)]
@@ -167,7 +168,7 @@ class InputPolicy:
             if bad.any():
                 violations.append(Violation(name, "range", int(bad.sum())))
                 if spec.policy == "clip":
-                    feed[name] = data = np.clip(data, low, high).astype(data.dtype)
+                    feed[name] = data = within(data, low, high)
                 elif spec.policy == "reject":
                     text = f"{_first(data, bad)} is outside [{low:g}, {high:g}]"
                     problem = problem or _problem(name, bad, "range", text)
@@ -176,7 +177,7 @@ class InputPolicy:
             if bad.any():
                 violations.append(Violation(name, "category", int(bad.sum())))
                 if spec.policy == "clip" and data.dtype != object:
-                    feed[name] = _nearest(data, self._categories[name])
+                    feed[name] = nearest_allowed(data, self._categories[name])
                 elif spec.policy != "flag":
                     text = f"{_first(data, bad)} is none of the {len(spec.categories)} categories"
                     problem = problem or _problem(name, bad, "category", text)
@@ -185,9 +186,7 @@ class InputPolicy:
     def _unknown(self, name: str, data: Array) -> Array:
         known = self._categories[name]
         if data.dtype != object:
-            bad: Array = ~np.isin(data, known)
-            # A missing value is the other rule's.
-            return bad & ~np.isnan(data) if data.dtype.kind == "f" else bad
+            return unknown(data, known)
         allowed = set(known.tolist())
         return np.array([value not in allowed for value in data.ravel()]).reshape(data.shape)
 
@@ -241,29 +240,6 @@ def _group(specs: Sequence[TensorSpec]) -> list[list[TensorSpec]]:
         if _together(spec):
             groups.setdefault(spec.datatype, []).append(spec)
     return list(groups.values())
-
-
-def _bounds(spec: TensorSpec) -> tuple[float, float]:
-    if spec.range is None:
-        return -math.inf, math.inf
-    low = -math.inf if spec.range.low is None else spec.range.low
-    high = math.inf if spec.range.high is None else spec.range.high
-    return low, high
-
-
-def _categories(spec: TensorSpec) -> Array:
-    values = spec.categories or []
-    if spec.datatype == "BYTES":
-        return np.array([str(value).encode() for value in values], dtype=object)
-    return np.sort(np.array(values))
-
-
-def _nearest(data: Array, known: Array) -> Array:
-    right = np.clip(np.searchsorted(known, data), 0, len(known) - 1)
-    left = np.clip(right - 1, 0, len(known) - 1)
-    nearer = np.where(np.abs(data - known[left]) <= np.abs(known[right] - data), left, right)
-    moved: Array = known[nearer].astype(data.dtype)
-    return np.where(np.isnan(data), data, moved) if data.dtype.kind == "f" else moved
 
 
 def _first(data: Array, bad: Array) -> object:
