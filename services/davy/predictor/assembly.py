@@ -37,6 +37,7 @@ from davy.predictor.threads import cpu_limit, threads
 from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.predictor.verify import check_columns
+from davy.protocol.names import BASELINE
 
 if TYPE_CHECKING:
     from davy.predictor.grpc_server import GrpcServer
@@ -124,7 +125,8 @@ def _repository(
 
     def serve(loaded: Loaded, path: Path) -> Served:
         model = loaded.model
-        metrics = PredictorMetrics(families, model.contract, model.identity)
+        baseline = settings.arm == BASELINE
+        metrics = PredictorMetrics(families, model.contract, model.identity, baseline=baseline)
         sink: Sink = NoSink()
         if settings.payload_url is not None:
             sink = PayloadLog(

@@ -20,6 +20,7 @@ from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
 from davy.predictor.outputs import OutputRule, rules
 from davy.predictor.validation import RULES, Violation
+from davy.protocol.names import baseline_version
 from davy.protocol.tensors import Tensor
 
 Outcome = Literal["ok", "client_error", "server_error", "timeout", "shed"]
@@ -46,10 +47,16 @@ class PredictorMetrics:
         Names the model, its version, features, score buckets and latency objective.
     identity : str
         The package's identity.
+    baseline : bool
+        Whether this server is a baseline: its counters are then another arm's than those of the
+        servers that were there before.
     """
 
-    def __init__(self, families: MetricFamilies, contract: Contract, identity: str) -> None:
-        labels = (contract.name, contract.version)
+    def __init__(
+        self, families: MetricFamilies, contract: Contract, identity: str, *, baseline: bool = False
+    ) -> None:
+        version = baseline_version(contract.version) if baseline else contract.version
+        labels = (contract.name, version)
         objective = contract.rollout.latency_objective_seconds
         tallies = families.tallies
         self._requests = {

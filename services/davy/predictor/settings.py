@@ -56,6 +56,12 @@ class PredictorSettings(DavySettings):
         "models. A pod is better scaled by replicas; this is for one with several cores. Not "
         "together with 'repository_api', which would change what one of them serves.",
     )
+    arm: Literal["baseline"] | None = Field(
+        None,
+        description="baseline: this server is a fresh copy of the version that serves, beside a "
+        "canary. Its metrics then say VERSION+baseline; answers and payload events say VERSION, "
+        "since the model is the same.",
+    )
     public_key: Path | None = Field(
         None,
         description="PEM file of the signer's public key. With it, an unsigned package or one "
