@@ -1,11 +1,12 @@
-"""A certificate authority that lives for one test run.
+"""A certificate authority that lives as long as a test bed.
 
-Belongs here: keys and certificates in memory and in one folder. Not here: who uses them.
+Belongs here: keys and certificates in one folder. Not here: who uses them.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,13 +25,31 @@ def _name(common: str, organisation: str = "") -> x509.Name:
     return x509.Name(parts)
 
 
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
 class Authority:
-    """Signs certificates into a folder: ``NAME.crt`` and ``NAME.key``."""
+    """Signs certificates into a folder: ``NAME.crt`` and ``NAME.key``.
+
+    One that is in the folder already is gone on with.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = _name("davy test bed")
+        self.certificate = folder / "ca.crt"
+        self.key = folder / "ca.key"
+        if self.certificate.exists():
+            found = serialization.load_pem_private_key(self.key.read_bytes(), None)
+            assert isinstance(found, ec.EllipticCurvePrivateKey)
+            self._key = found
+            return
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        write_key(self._key, self.key)
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
@@ -43,16 +62,18 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        self.certificate = folder / "ca.crt"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, common: str, organisation: str = "") -> tuple[Path, Path]:
-        """Return certificate and key, for a client and for a server on loopback."""
+    def issue(
+        self, name: str, common: str, organisation: str = "", hosts: Sequence[str] = ()
+    ) -> tuple[Path, Path]:
+        """Return certificate and key, for a client and for a server on loopback and on hosts."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         names: list[x509.GeneralName] = [
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             x509.DNSName("localhost"),
+            *(_host(host) for host in hosts),
         ]
         certificate = (
             x509.CertificateBuilder()

@@ -114,18 +114,25 @@ def build(folder: Path) -> None:
     ProgramsMissingError
         There is no Go, or the build fails.
     """
+    go = find_go()
+    with only_builder(folder):
+        if not (folder / "etcd").exists():
+            build_program(go, folder, "etcd", "go.etcd.io/etcd/server/v3", f"v{ETCD}", "-s -w")
+        if not (folder / "kube-apiserver").exists():
+            package = "k8s.io/kubernetes/cmd/kube-apiserver"
+            build_program(go, folder, "kube-apiserver", package, f"v{KUBERNETES}", version_flags())
+
+
+def find_go() -> str:
+    """Return the path of Go; raises `ProgramsMissingError`."""
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         raise ProgramsMissingError("go is not on the PATH: install Go 1.24 or newer")
-    with _only_builder(folder):
-        if not (folder / "etcd").exists():
-            _build_one(go, folder, "etcd", "go.etcd.io/etcd/server/v3", f"v{ETCD}", "-s -w")
-        if not (folder / "kube-apiserver").exists():
-            package = "k8s.io/kubernetes/cmd/kube-apiserver"
-            _build_one(go, folder, "kube-apiserver", package, f"v{KUBERNETES}", _version_flags())
+    return go
 
 
-def _build_one(go: str, folder: Path, name: str, package: str, version: str, flags: str) -> None:
+def build_program(go: str, folder: Path, name: str, package: str, version: str, flags: str) -> None:
+    """Build one program of a module, at a version, into a folder."""
     source = folder / "source" / name
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
@@ -146,7 +153,7 @@ def _build_one(go: str, folder: Path, name: str, package: str, version: str, fla
             )
 
     run("mod", "init", f"local/{name}")
-    if name == "kube-apiserver":
+    if package.startswith("k8s.io/kubernetes/"):
         staged = re.sub(r"^v1\.", "v0.", version)
         replaced = [f"-replace=k8s.io/{part}=k8s.io/{part}@{staged}" for part in STAGING]
         run("mod", "edit", f"-require=k8s.io/kubernetes@{version}", *replaced)
@@ -158,7 +165,8 @@ def _build_one(go: str, folder: Path, name: str, package: str, version: str, fla
     shutil.rmtree(source)
 
 
-def _version_flags() -> str:
+def version_flags() -> str:
+    """Return the linker's flags of a program of Kubernetes."""
     # Without them the server says that it is v0.0.0-master, and clients believe it.
     major, minor, _ = KUBERNETES.split(".")
     values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
@@ -171,7 +179,8 @@ def _version_flags() -> str:
 
 
 @contextmanager
-def _only_builder(folder: Path) -> Iterator[None]:
+def only_builder(folder: Path) -> Iterator[None]:
+    """Hold a folder of programs while something is built into it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
