@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from tests.cluster.bed.apiserver import DidNotStartError
+from tests.cluster.bed.node.addons import start_addons
 from tests.cluster.bed.node.node import Node
 from tests.cluster.bed.node.programs import find_node_programs
 from tests.cluster.bed.node.settings import settings_here
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> int:
 
 def _up(node: Node) -> int:
     node.up()
+    start_addons(node)
     for step, seconds in node.times:
         sys.stdout.write(f"{seconds:6.1f} s  {step}\n")
     sys.stdout.write(f"export KUBECONFIG={node.server.kubeconfig}\n")
