@@ -16,6 +16,17 @@ FIELD_MANAGER = "davy-cli"
 def connect(context: str | None, namespace: str | None) -> tuple[Any, str]:
     """Return `KubernetesWrites` of the API server, and the namespace.
 
+    Parameters and errors are those of `client`.
+    """
+    api, found = client(context, namespace)
+    from davy.rollout.adapters.kube_writes import KubernetesWrites
+
+    return KubernetesWrites(api, field_manager=FIELD_MANAGER), found
+
+
+def client(context: str | None, namespace: str | None) -> tuple[Any, str]:
+    """Return the official client's `ApiClient`, and the namespace.
+
     Parameters
     ----------
     context : str, optional
@@ -34,8 +45,6 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, str]:
         from kubernetes import config
         from kubernetes.client import ApiClient
         from kubernetes.config.config_exception import ConfigException
-
-        from davy.rollout.adapters.kube_writes import KubernetesWrites
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"a cluster needs {error.name}", where="davy rollout",
@@ -56,4 +65,4 @@ def connect(context: str | None, namespace: str | None) -> tuple[Any, str]:
             fix="Set KUBECONFIG, or name the folder of a rollout that runs here",
         ) from None  # fmt: skip
     found = namespace or chosen["context"].get("namespace") or "default"
-    return KubernetesWrites(api, field_manager=FIELD_MANAGER), found
+    return api, found
