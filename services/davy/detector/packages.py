@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.logging import get_logger
+from davy.detector.parity import PackagedModel, open_packaged
 from davy.detector.settings import DetectorSettings
 from davy.drift.distance import FeatureWindow, Values
 from davy.drift.interface import Detector
@@ -72,14 +73,8 @@ class FolderPackages:
 
     def load(self, version: str) -> Subject:
         """Return the subject of a version; errors as in `Packages.load`."""
-        package = read_package(self._find(version), public_key=self.settings.public_key)
+        package = self._read(version)
         contract = package.contract
-        if contract.version != version:
-            raise NotFoundError(
-                f"holds version '{contract.version}', not '{version}'",
-                where=str(package.path),
-                fix="Name the folder as its contract does",
-            )
         rules = Rules(
             window_rows=contract.calibration.window_rows,
             minimum_share=self.settings.minimum_window_share,
@@ -107,6 +102,20 @@ class FolderPackages:
             coarse=tuple(too_coarse(nulls, rules)),
             outliers=_outliers(package),
         )
+
+    def open_model(self, version: str) -> PackagedModel:
+        """Open the model of a version; see `davy.detector.replay.Models`."""
+        return open_packaged(self._read(version))
+
+    def _read(self, version: str) -> Package:
+        package = read_package(self._find(version), public_key=self.settings.public_key)
+        if package.contract.version != version:
+            raise NotFoundError(
+                f"holds version '{package.contract.version}', not '{version}'",
+                where=str(package.path),
+                fix="Name the folder as its contract does",
+            )
+        return package
 
     def _find(self, version: str) -> Path:
         store = self.settings.store

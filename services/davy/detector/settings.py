@@ -74,5 +74,18 @@ class DetectorSettings(DavySettings):
     history_windows: int = Field(
         20, ge=1, description="Past windows per version that GET /windows shows."
     )
+    replay_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the logged requests that are executed again with the package's model "
+        "and compared with what was served (davy_parity_checks_total); 0 executes none.",
+    )
+    replay_queue: int = Field(
+        64, ge=1, description="Requests that may wait to be executed again; more are dropped."
+    )
+    replay_queue_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, description="Bytes of their bodies, and of those of their answers."
+    )
     log_level: str = Field("INFO", description="Lowest level that is logged.")
     log_style: LogFormat = Field("json", description="json: one object a line; console: text.")

@@ -1,0 +1,296 @@
+"""Logged requests executed again, beside the server: is what was served what the package says?
+
+Belongs here: which requests, the queue, the thread, the models that are open, counting.
+Not here: executing one and comparing (`davy.detector.parity`), pairing request and response.
+
+A server may answer with other weights than the package that it names: a stale cache, a wrong
+mount, a runtime that computes otherwise on that processor. Its own counters do not show that. The
+gate's indicator ``parity`` reads what is counted here.
+
+`Replayer.on_pair` returns at once: what the queue has no room for is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter
+
+from davy.core.clock import Clock
+from davy.core.errors import DavyError, IntegrityError, InvalidInputError, NotFoundError
+from davy.core.logging import get_logger
+from davy.detector.parity import (
+    NotReplayedError,
+    PackagedModel,
+    Skip,
+    difference,
+    pseudonymised,
+)
+from davy.detector.settings import DetectorSettings
+from davy.protocol.events import PayloadEvent
+from davy.protocol.v2 import decode_request, decode_response
+
+# Names of services come from the network: so many are told apart, each with two counters.
+SERVICES = 256
+FAILURES = 256
+# One difference in the log of each version in so many seconds: a broken one differs always.
+LOG_SECONDS = 60.0
+
+
+class Models(Protocol):
+    """Where packaged models come from."""
+
+    def open_model(self, version: str) -> PackagedModel:
+        """Open the model of a version.
+
+        Raises
+        ------
+        NotFoundError, IntegrityError, PermanentError
+            There is no such package; it is not as it was written; it cannot be opened.
+        """
+        ...
+
+
+class Pair(Protocol):
+    """A request and its response, as they were told; ``version`` is that of the arm."""
+
+    @property
+    def version(self) -> str:
+        """The arm's."""
+        ...
+
+    @property
+    def request(self) -> PayloadEvent:
+        """The request as it came."""
+        ...
+
+    @property
+    def response(self) -> PayloadEvent:
+        """The response as it went."""
+        ...
+
+
+class ReplayMetrics:
+    """What the replay tells Prometheus.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+        Where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.checks = Counter(
+            "davy_parity_checks",
+            "Served requests executed again with the package's model, by what came of it: same or "
+            "different.",
+            # The last two say whose requests they were; Prometheus drops them where empty.
+            ("model", "version", "result", "namespace", "serving_kserve_io_inferenceservice"),
+            registry=registry,
+        )
+        self.skipped = Counter(
+            "davy_parity_skipped",
+            "Sampled requests that were not executed again, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who served: a version, as an InferenceService where the events name one."""
+
+    version: str
+    namespace: str = ""
+    service: str = ""
+
+
+def in_sample(request_id: str, share: float) -> bool:
+    """Tell whether a request is executed again; the same for the same id.
+
+    Examples
+    --------
+    >>> sum(in_sample(str(number), 0.1) for number in range(10_000))
+    1047
+    """
+    # Personalised: the payload log samples by a hash of the id, too.
+    digest = blake2b(request_id.encode(), digest_size=8, person=b"davy replay").digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+class Replayer:
+    """Executes a sample of the logged requests again, in a thread of its own.
+
+    Parameters
+    ----------
+    models : Models
+        Where the packages' models come from.
+    settings : DetectorSettings
+        The ``replay_*`` settings, and how many versions are held.
+    metrics : ReplayMetrics
+        Counts.
+    clock : Clock
+        Monotonic time.
+    """
+
+    def __init__(
+        self, models: Models, settings: DetectorSettings, metrics: ReplayMetrics, clock: Clock
+    ) -> None:
+        self.metrics = metrics
+        self._models = models
+        self._settings = settings
+        self._clock = clock
+        self._log = get_logger("detector.replay")
+        self._queue: queue.Queue[tuple[Source, Pair] | None] = queue.Queue(settings.replay_queue)
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._met: set[Source] = set()
+        self._open: OrderedDict[str, PackagedModel] = OrderedDict()
+        self._failures: OrderedDict[str, tuple[Skip, float]] = OrderedDict()
+        self._logged: dict[str, float] = {}
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to execute."""
+        # A daemon: a model that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="replay", daemon=True)
+        self._thread.start()
+
+    def close(self, seconds: float = 1.0) -> None:
+        """End the thread after the request that it has in hand; what waits is let go."""
+        self._closing = True
+        if self._thread is None:
+            return
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self._queue.put(None)
+        self._thread.join(seconds)
+        self._thread = None
+
+    def on_pair(self, pair: Pair) -> None:
+        """Take a request with its answer, where it is in the sample; returns at once.
+
+        The first of each source is always taken, so that its counters are there from the start.
+        """
+        source = Source(pair.version, pair.request.namespace, pair.request.service)
+        met = source in self._met
+        if self._closing or (met and not in_sample(pair.request.id, self._settings.replay_share)):
+            return
+        if not met and len(self._met) >= SERVICES:
+            self._skip("too_many_services")
+            return
+        with self._lock:
+            size = _size(pair)
+            if self._bytes + size > self._settings.replay_queue_bytes:
+                self._skip("queue_full")
+                return
+            try:
+                self._queue.put_nowait((source, pair))
+            except queue.Full:
+                self._skip("queue_full")
+                return
+            self._bytes += size
+        self._met.add(source)
+
+    def check(self, source: Source, pair: Pair) -> None:
+        """Execute one request again and count what came of it."""
+        try:
+            model = self._model(source.version)
+            same, different = self._counters(model, source)
+            what = self._difference(model, pair)
+        except NotReplayedError as skipped:
+            self._skip(skipped.reason)
+        except InvalidInputError:
+            self._skip("malformed")
+        else:
+            (different if what else same).inc()
+            if what:
+                self._tell(source, pair.request.id, what)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            source, pair = item
+            with self._lock:
+                self._bytes -= _size(pair)
+            try:
+                self.check(source, pair)
+            except Exception as error:  # whatever it is, the next one may be executed
+                self._skip("not_executed")
+                self._log.exception("replay_failed", request=pair.request.id, error=str(error))
+
+    def _difference(self, model: PackagedModel, pair: Pair) -> str:
+        asked = decode_request(pair.request.body, pair.request.header_length)
+        served = decode_response(pair.response.body, pair.response.header_length)
+        version = model.contract.version
+        if served.model_version not in ("", version):
+            what = f"the answer says version '{served.model_version}', the event '{version}'"
+            raise NotReplayedError("other_version", what)
+        if name := pseudonymised(served.outputs):
+            raise NotReplayedError("pseudonymised", f"output '{name}' holds pseudonyms")
+        return difference(served.outputs, model.answer(asked), model.contract.tolerance)
+
+    def _model(self, version: str) -> PackagedModel:
+        if version in self._open:
+            self._open.move_to_end(version)
+            return self._open[version]
+        if not version:
+            raise NotReplayedError("no_version", "the event names no version")
+        reason, until = self._failures.get(version, ("unknown_version", 0.0))
+        if version in self._failures and self._clock.monotonic() < until:
+            raise NotReplayedError(reason, "its package could not be opened a moment ago")
+        try:
+            model = self._models.open_model(version)
+        except Exception as error:
+            raise self._failed(version, error) from error
+        self._failures.pop(version, None)
+        while len(self._open) >= self._settings.versions:
+            self._open.popitem(last=False)
+        self._open[version] = model
+        return model
+
+    def _failed(self, version: str, error: Exception) -> NotReplayedError:
+        reason: Skip = "package_unreadable"
+        if isinstance(error, NotFoundError):
+            reason = "unknown_version"
+        elif isinstance(error, IntegrityError):
+            reason = "package_untrusted"
+        self._failures.pop(version, None)
+        self._failures[version] = (reason, self._clock.monotonic() + self._settings.retry_seconds)
+        while len(self._failures) > FAILURES:
+            self._failures.popitem(last=False)
+        self._log.warning("version_not_replayed", version=version[:128], error=str(error))
+        what = str(error) if isinstance(error, DavyError) else repr(error)
+        return NotReplayedError(reason, what)
+
+    def _counters(self, model: PackagedModel, source: Source) -> tuple[Counter, Counter]:
+        """Return both counters of a source; asking makes them, at 0."""
+        same, different = (
+            self.metrics.checks.labels(
+                model.contract.name, source.version, result, source.namespace, source.service
+            )
+            for result in ("same", "different")
+        )
+        return same, different
+
+    def _skip(self, reason: Skip) -> None:
+        self.metrics.skipped.labels(reason).inc()
+
+    def _tell(self, source: Source, request_id: str, what: str) -> None:
+        now = self._clock.monotonic()
+        if now - self._logged.get(source.version, -LOG_SECONDS) >= LOG_SECONDS:
+            self._logged[source.version] = now
+            self._log.warning(
+                "served_otherwise", version=source.version, request=request_id, what=what
+            )
+
+
+def _size(pair: Pair) -> int:
+    return len(pair.request.body) + len(pair.response.body)
