@@ -80,7 +80,7 @@ class StandardStandin:
         # First the canaries, then what is not wanted any more, then the stable arm, then the route.
         for name, item in canaries.items():
             arm = {**service["spec"]["predictor"], **item["predictor"]}
-            self._ensure(key, state, name, arm, _replicas(service, item), now)
+            self._ensure(key, state, name, arm, canary_replicas(service, item), now)
         for name in set(state.arms) - expected:
             self._remove(key, state, name)
         self._ensure(
@@ -93,9 +93,10 @@ class StandardStandin:
     def _arms(self, service: Object, state: _State) -> tuple[str, dict[str, Object]]:
         name = service["metadata"]["name"]
         canaries = {
-            _workload(name, item["predictor"]): item for item in service["spec"].get("canary") or ()
+            workload_name(name, item["predictor"]): item
+            for item in service["spec"].get("canary") or ()
         }
-        return _workload(name, service["spec"]["predictor"]), canaries
+        return workload_name(name, service["spec"]["predictor"]), canaries
 
     def _least(self, service: Object, state: _State) -> int:
         """The stable arm's pods: KServe takes those of ready canaries from its least number."""
@@ -103,9 +104,9 @@ class StandardStandin:
         if predictor.get("minReplicas") is None:
             return 1
         taken = sum(
-            _replicas(service, item)
+            canary_replicas(service, item)
             for item in service["spec"].get("canary") or ()
-            if (arm := state.arms.get(_workload(name, item["predictor"]))) and arm.ready
+            if (arm := state.arms.get(workload_name(name, item["predictor"]))) and arm.ready
         )
         return max(predictor["minReplicas"] - taken, 1) if taken else predictor["minReplicas"]
 
@@ -268,7 +269,8 @@ class StandardStandin:
             self._objects.delete(resource, namespace, name)
 
 
-def _workload(service: str, predictor: Mapping[str, Any]) -> str:
+def workload_name(service: str, predictor: Mapping[str, Any]) -> str:
+    """Return the name of an arm's Deployment and Service."""
     name = predictor.get("name")
     return f"{service}-{name}-predictor" if name else f"{service}-predictor"
 
@@ -278,7 +280,7 @@ def _template(predictor: Mapping[str, Any]) -> str:
     return repr(sorted((k, repr(v)) for k, v in predictor.items() if k not in left_out))
 
 
-def _replicas(service: Object, item: Object) -> int:
+def canary_replicas(service: Object, item: Object) -> int:
     """A canary's pods: none at weight 0, unless it says how many."""
     if item["predictor"].get("minReplicas") is not None:
         return int(item["predictor"]["minReplicas"])

@@ -12,11 +12,12 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kubernetes.client import ApiClient
 from tests.cluster.bed.apiserver import ApiServer
 from tests.cluster.bed.kserve_rules import MODE
 
@@ -90,10 +91,13 @@ class ModeStandin(Protocol):
         ...
 
 
+ModeOf = Callable[[ApiClient], ModeStandin]
+
+
 class KServeStandin:
     """Reconciles every InferenceService of an API server until it is stopped."""
 
-    def __init__(self, server: ApiServer, delays: Delays) -> None:
+    def __init__(self, server: ApiServer, delays: Delays, standard: ModeOf | None = None) -> None:
         from tests.cluster.bed.kserve_knative_standin import KnativeStandin
         from tests.cluster.bed.kserve_standard_standin import StandardStandin
 
@@ -105,6 +109,8 @@ class KServeStandin:
             "Standard": StandardStandin(self._objects, self.observed, delays),
             "Knative": KnativeStandin(self._objects, self.observed, delays),
         }
+        if standard is not None:
+            self._modes["Standard"] = standard(self._api)
         self._known: dict[Key, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -142,10 +148,13 @@ class KServeStandin:
 
 @contextmanager
 def running_kserve_standin(
-    server: ApiServer, delays: Delays | None = None
+    server: ApiServer, delays: Delays | None = None, standard: ModeOf | None = None
 ) -> Iterator[KServeStandin]:
-    """Run the stand-in while the block runs; its own errors fail the block."""
-    standin = KServeStandin(server, delays or Delays())
+    """Run the stand-in while the block runs; its own errors fail the block.
+
+    On a node, where pods run, ``standard`` makes what does Standard mode there.
+    """
+    standin = KServeStandin(server, delays or Delays(), standard)
     standin.start()
     try:
         yield standin

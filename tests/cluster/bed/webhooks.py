@@ -46,18 +46,18 @@ class _Reviews(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def kserve_webhooks(server: ApiServer) -> Iterator[None]:
-    """Answer for InferenceServices while the block runs."""
-    certificate, key = server.authority.issue("webhooks", "kserve-webhooks")
+def kserve_webhooks(server: ApiServer, address: str = "127.0.0.1") -> Iterator[None]:
+    """Answer for InferenceServices at an address of this machine while the block runs."""
+    certificate, key = server.authority.issue("webhooks", "kserve-webhooks", hosts=[address])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Reviews)
+    http = ThreadingHTTPServer((address, 0), _Reviews)
     http.daemon_threads = True
     http.socket = context.wrap_socket(http.socket, server_side=True)
     thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        _register(server, http.server_address[1])
+        _register(server, f"https://{address}:{http.server_address[1]}")
         yield
     finally:
         http.shutdown()
@@ -65,7 +65,7 @@ def kserve_webhooks(server: ApiServer) -> Iterator[None]:
         http.server_close()
 
 
-def _register(server: ApiServer, port: int) -> None:
+def _register(server: ApiServer, url: str) -> None:
     authority = base64.b64encode(server.authority.certificate.read_bytes()).decode()
     rule = {
         "apiGroups": ["serving.kserve.io"],
@@ -78,7 +78,7 @@ def _register(server: ApiServer, port: int) -> None:
         hook = {
             "name": f"{path}.standin.kserve.io",
             "clientConfig": {
-                "url": f"https://127.0.0.1:{port}/{path}",
+                "url": f"{url}/{path}",
                 "caBundle": authority,
             },
             "rules": [rule],
