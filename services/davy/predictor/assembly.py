@@ -21,6 +21,7 @@ from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
+from davy.predictor.lane import Lane
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
 from davy.predictor.openapi import Docs
@@ -48,6 +49,7 @@ class Assembly:
     """A handler that is ready to answer, and what runs beside it."""
 
     handler: Handler
+    lane: Lane
     explainer: Explainer
     docs: Docs
     repository: Repository
@@ -90,7 +92,9 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     """
     models = Models(Catalogue(()))
     families = MetricFamilies(registry)
-    repository = _repository(settings, models, families, clock)
+    # One for all models: their requests use the same cores.
+    batcher = Batcher(limits(settings), clock)
+    repository = _repository(settings, models, families, batcher)
     repository.open()
     explainer = _explainer(settings, models, clock)
     turns = Turns(clock)
@@ -102,21 +106,20 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
         max_body_bytes=settings.max_body_bytes,
         repository=_repository_api(settings, repository, models),
     )
+    lane = Lane(models, batcher, clock=clock, turns=turns, max_body_bytes=settings.max_body_bytes)
     grpc = _grpc(settings, models, handler, clock, turns)
     docs = Docs(models, repository=settings.repository_api)
     return Assembly(
-        handler, explainer, docs, repository, settings.reload_seconds, grpc, families.tallies
+        handler, lane, explainer, docs, repository, settings.reload_seconds, grpc, families.tallies
     )
 
 
 def _repository(
-    settings: PredictorSettings, models: Models, families: MetricFamilies, clock: Clock
+    settings: PredictorSettings, models: Models, families: MetricFamilies, batcher: Batcher
 ) -> Repository:
     key = settings.pseudonymise_key.get_secret_value() if settings.pseudonymise_key else ""
     pseudonymiser = Pseudonymiser(settings.pseudonymise, key.encode())
     session = session_settings(settings)
-    # One for all models: their requests use the same cores.
-    batcher = Batcher(limits(settings), clock)
 
     def load(path: Path) -> Loaded:
         model = load_model(path, public_key=settings.public_key, settings=session)

@@ -142,6 +142,36 @@ class Batcher:
             self._begin()
         return await job.answer
 
+    def at_once(self, works: Sequence[Work], read: float) -> list[Outputs | Exception | None]:
+        """Execute in the event loop what is short, together what may be executed together.
+
+        Parameters
+        ----------
+        works : sequence of Work
+            Requests that are there at the same time.
+        read : float
+            When the event loop had read them, on the monotonic clock.
+
+        Returns
+        -------
+        list
+            Of each its outputs, what its execution raised, or None when it has to wait (`run`).
+        """
+        results: list[Outputs | Exception | None] = [None] * len(works)
+        if self._running:
+            return results
+        for places in _short(works, self._limits):
+            together = [works[place] for place in places]
+            now = self._clock.monotonic()
+            executed = execute(together, self._clock)
+            for rows, seconds in executed.runs:
+                together[0].model.speed.observe(rows, seconds)
+                together[0].metrics.executed(rows)
+            for place, answer in zip(places, executed.answers, strict=True):
+                works[place].metrics.waited(now - read)
+                results[place] = answer
+        return results
+
     def refusal(self, turns: Turns) -> OverloadedError | None:
         """Return why a request would be refused whatever it asks for, None when it would not.
 
@@ -212,6 +242,32 @@ class Batcher:
             else:
                 job.answer.set_result(answer)
         self._begin()
+
+
+def _short(works: Sequence[Work], limits: Limits) -> list[list[int]]:
+    """Return the places of works to execute in the event loop, those to execute together as one.
+
+    None of it takes longer than ``inline_seconds``, by estimate; what alone would is in none.
+    """
+    rounds: list[list[int]] = []
+    open_rounds: dict[object, tuple[list[int], int]] = {}
+    for place, work in enumerate(works):
+        seconds = work.model.speed.seconds
+        if seconds(work.rows) > limits.inline_seconds:
+            continue
+        group = _group(work)
+        if group is not None and group in open_rounds:
+            places, rows = open_rounds[group]
+            rows += work.rows
+            if rows <= limits.batch_rows and seconds(rows) <= limits.inline_seconds:
+                places.append(place)
+                open_rounds[group] = places, rows
+                continue
+        places = [place]
+        rounds.append(places)
+        if group is not None:
+            open_rounds[group] = places, work.rows
+    return rounds
 
 
 def execute(works: Sequence[Work], clock: Clock) -> Executed:

@@ -12,23 +12,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from davy.predictor.handler import Handler, Receive, Scope, Send
+    from davy.predictor.lane import Lane
     from davy.predictor.openapi import Docs
 
 
 @dataclass(slots=True)
 class Place:
-    """Where the handler and the pages are once the model is ready.
+    """Where the handler, the lane and the pages are once the model is ready.
 
     ``before_metrics`` is called before BentoML answers ``/metrics``.
     """
 
     handler: Handler | None = None
+    lane: Lane | None = None
     docs: Docs | None = None
     before_metrics: Callable[[], None] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether clients are told to go elsewhere."""
+        return self.handler is not None and self.handler.draining
 
 
 class Front:
@@ -55,6 +63,7 @@ class Front:
                 place.before_metrics()
         elif scope["type"] == "lifespan":
             self._step_forward(scope.get("app"))
+            self._open_lane(receive)
         await self._app(scope, receive, send)
 
     def _step_forward(self, application: Any) -> None:
@@ -62,3 +71,18 @@ class Front:
         stack = getattr(application, "middleware_stack", None)
         if stack is not None and not isinstance(stack, Front):
             application.middleware_stack = Front(stack, self._place)
+
+    def _open_lane(self, receive: Receive) -> None:
+        """Let connections that are made from now on go through the lane, where the server can.
+
+        The server's lifespan is the only place from which an application sees its configuration.
+        """
+        config = getattr(getattr(receive, "__self__", None), "config", None)
+        kind = getattr(config, "http_protocol_class", None)
+        if getattr(kind, "__module__", "") != "uvicorn.protocols.http.httptools_impl":
+            return
+        # Not before: it imports the server, which what is tried without one does not need.
+        from davy.predictor.lane_protocol import LaneProtocol
+
+        if kind is LaneProtocol.__base__:
+            config.http_protocol_class = partial(LaneProtocol, self._place)  # type: ignore[union-attr]

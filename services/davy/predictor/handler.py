@@ -13,58 +13,39 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib.metadata import version as package_version
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, InvalidInputError, NotFoundError, TemporaryError
+from davy.core.errors import DavyError, NotFoundError
 from davy.core.logging import get_logger
 from davy.predictor.card import card
 from davy.predictor.catalogue import Models, Served
 from davy.predictor.explain import Explainer
+from davy.predictor.http import (
+    BODY_SECONDS,
+    TIMEOUT_HEADER,
+    Answer,
+    answered,
+    body_late,
+    problem,
+    read_accept,
+    read_headers,
+    refusal,
+    too_large,
+    unwelcome,
+)
 from davy.predictor.inference import execute, failure, in_time, late, with_id
 from davy.predictor.metrics import Outcome
-from davy.predictor.payload import Exchange
 from davy.predictor.repository_api import RepositoryApi
 from davy.predictor.routes import Route, document, parse
 from davy.predictor.turns import Turns
-from davy.protocol.v2 import Encoded, decode_request, encode_response
+from davy.protocol.v2 import Encoded, decode_request
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-MAX_MESSAGE_LENGTH = 1000
-MAX_TIMEOUT_MS = 3_600_000
-# For a body to come whole. Nothing else ends a client that stops half-way, and the end of the
-# process waits for it; shorter than the half minute that a Pod is given to end.
-BODY_SECONDS = 20.0
-TIMEOUT_HEADER = "davy-timeout-ms"
-
-_JSON = (b"content-type", b"application/json")
-_BINARY = (b"content-type", b"application/octet-stream")
-_MEDIA_TYPES = frozenset({b"", b"application/json", b"application/octet-stream"})
-
-
-class Answer(NamedTuple):
-    """A status and a body, with the headers that only this answer has."""
-
-    status: int
-    encoded: Encoded
-    version: str = ""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    media_type: tuple[bytes, bytes] | None = None
-
-
-class InferHeaders(NamedTuple):
-    """The headers that an inference request may carry."""
-
-    media_type: bytes = b""
-    encoding: bytes = b""
-    content_length: int | None = None
-    header_length: int | None = None
-    timeout_seconds: float | None = None
 
 
 class _BodyLateError(Exception):
@@ -125,23 +106,11 @@ class Handler:
             answer = await self._answer(scope, receive)
         except Disconnected:
             # Nobody reads this, but the server wants every request answered.
-            answer = _error(400, "the client went away")
+            answer = problem(400, "the client went away")
         except _BodyLateError:
-            answer = self._body_late()
+            answer = body_late()
         body = b"" if scope["method"] == "HEAD" else answer.encoded.body
-        headers = [
-            answer.media_type or (_JSON if answer.encoded.header_length is None else _BINARY),
-            (b"content-length", str(len(answer.encoded.body)).encode()),
-            *answer.headers,
-        ]
-        version = answer.version or self._only_version()
-        if version:
-            headers.append((b"davy-model-version", version.encode()))
-        if answer.encoded.header_length is not None:
-            length = str(answer.encoded.header_length).encode()
-            headers.append((b"inference-header-content-length", length))
-        if self.draining:
-            headers.append((b"connection", b"close"))
+        headers = answer.all_headers(self._only_version(), closing=self.draining)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -151,16 +120,16 @@ class Handler:
             route = parse(scope["path"])
             if scope["method"] not in route.methods:
                 allow = ", ".join(route.methods)
-                return _error(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
+                return problem(405, f"{scope['path']}: takes {allow}", (b"allow", allow.encode()))
             if route.kind == "card":
-                return await self._card(route, _accept(scope["headers"]))
+                return await self._card(route, read_accept(scope["headers"]))
             if route.kind in ("index", "load", "unload"):
                 return await self._change(route, receive)
             if route.kind not in ("infer", "explain"):
                 return self._get(route)
             served = self._models.find(route.model, route.version)
         except DavyError as error:
-            return _error(error.http_status, str(error))
+            return problem(error.http_status, str(error))
         explain = route.kind == "explain"
         outcome, answer = await self._infer(served, scope, receive, started, explain=explain)
         # The gate judges by these: an explanation is slow by its nature.
@@ -191,7 +160,7 @@ class Handler:
             )
         body = await self._body(receive, None)
         if body is None:
-            return self._too_large()
+            return too_large(self._max_body_bytes)
         done: Any
         if route.kind == "index":
             done = self._repository.index()
@@ -214,8 +183,8 @@ class Handler:
         """Return the outcome to count and the answer to give; never raises but `Disconnected`."""
         request_id = ""
         try:
-            headers = _headers(scope["headers"])
-            refused = self._refuse(headers)
+            headers = read_headers(scope["headers"])
+            refused = unwelcome(headers, self._max_body_bytes)
             if refused is not None:
                 return "client_error", refused
             # Before the body is read: what is shed must cost next to nothing.
@@ -225,7 +194,7 @@ class Handler:
                 deadline = started + headers.timeout_seconds
             body = await self._body(receive, deadline)
             if body is None:
-                return "client_error", self._too_large()
+                return "client_error", too_large(self._max_body_bytes)
             request = with_id(decode_request(body, headers.header_length))
             request_id = request.id
             in_time(self._clock, deadline, TIMEOUT_HEADER)
@@ -233,57 +202,23 @@ class Handler:
                 response = await self._explainer.explain(served.plane, request, deadline)
             else:
                 response = await execute(served.plane, request, deadline, started)
-            binary = [tensor.name for tensor in response.outputs if request.binary(tensor.name)]
-            encoded = encode_response(response, binary=binary)
-            in_time(self._clock, deadline, TIMEOUT_HEADER)
+            answer = answered(
+                served,
+                request,
+                response,
+                Encoded(body, headers.header_length),
+                deadline,
+                self._clock,
+                logged=not explain,
+            )
         except Disconnected:
             raise
         except _BodyLateError:
-            return "client_error", self._body_late()
+            return "client_error", body_late()
         except Exception as error:
             failed = failure(error, request_id, served.plane, self._log)
-            return failed.outcome, _refusal(failed.error)
-        if not explain and served.sink.wants(request.id):
-            served.sink.put(
-                Exchange(
-                    request.id, self._clock.now(), Encoded(body, headers.header_length), encoded
-                )
-            )
-        return "ok", Answer(200, encoded, served.version)
-
-    def _refuse(self, headers: InferHeaders) -> Answer | None:
-        if headers.media_type not in _MEDIA_TYPES:
-            return _error(
-                415,
-                f"content-type '{headers.media_type.decode('latin-1')}' is not supported. "
-                "Send application/json, or application/octet-stream with "
-                "Inference-Header-Content-Length",
-            )
-        if headers.encoding not in (b"", b"identity"):
-            return _error(
-                415,
-                f"content-encoding '{headers.encoding.decode('latin-1')}' is not supported. "
-                "Send the body as it is",
-            )
-        if headers.content_length is not None and headers.content_length > self._max_body_bytes:
-            return self._too_large()
-        return None
-
-    def _too_large(self) -> Answer:
-        # What is left of the body is not read, so the connection cannot be used again.
-        return _error(
-            413,
-            f"the body is larger than {self._max_body_bytes} bytes. Send fewer rows at a time",
-            (b"connection", b"close"),
-        )
-
-    def _body_late(self) -> Answer:
-        # The rest may still come, so the connection cannot be used again.
-        return _error(
-            408,
-            f"the body did not come whole within {BODY_SECONDS:g} s. Send it faster, or fewer rows",
-            (b"connection", b"close"),
-        )
+            return failed.outcome, refusal(failed.error)
+        return "ok", answer
 
     async def _body(self, receive: Receive, deadline: float | None) -> bytes | None:
         """Return the body, None when it is too large."""
@@ -315,48 +250,3 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
     return b"".join(chunks) if size <= limit else None
-
-
-def _headers(raw: list[tuple[bytes, bytes]]) -> InferHeaders:
-    media_type = encoding = b""
-    content_length = header_length = None
-    timeout: float | None = None
-    for name, value in raw:
-        if name == b"content-type":
-            media_type = value.partition(b";")[0].strip().lower()
-        elif name == b"content-length":
-            content_length = _integer(value, "content-length")
-        elif name == b"content-encoding":
-            encoding = value.strip().lower()
-        elif name == b"inference-header-content-length":
-            header_length = _integer(value, "inference-header-content-length")
-        elif name == b"davy-timeout-ms":
-            timeout = _integer(value, "davy-timeout-ms", MAX_TIMEOUT_MS) / 1000
-    return InferHeaders(media_type, encoding, content_length, header_length, timeout)
-
-
-def _accept(raw: list[tuple[bytes, bytes]]) -> str:
-    return ",".join(value.decode("latin-1") for name, value in raw if name == b"accept")
-
-
-def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
-    # int() alone also takes signs, spaces, underscores and endless digits.
-    if value.isdigit() and len(value) <= 16:
-        number = int(value)
-        if number <= limit:
-            return number
-    raise InvalidInputError(f"must be an integer from 0 to {limit}", where=name)
-
-
-def _refusal(error: DavyError) -> Answer:
-    if isinstance(error, TemporaryError) and error.http_status == 503:
-        after = (b"retry-after", str(math.ceil(error.delay)).encode())
-        return _error(error.http_status, str(error), after)
-    return _error(error.http_status, str(error))
-
-
-def _error(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
-    # Names from a request can be as long as its body.
-    if len(message) > MAX_MESSAGE_LENGTH:
-        message = f"{message[:MAX_MESSAGE_LENGTH]}…"
-    return Answer(status, Encoded(orjson.dumps({"error": message}), None), headers=headers)

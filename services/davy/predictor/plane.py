@@ -77,8 +77,8 @@ class DataPlane:
         """
         if self.batcher is None:
             return self.infer(request)
-        work = self._prepare(request)
-        return self._respond(request, work.rows, await self.batcher.run(work, deadline, read))
+        work = self.prepare(request)
+        return self.respond(request, work.rows, await self.batcher.run(work, deadline, read))
 
     def admit(self, turns: Turns) -> None:
         """Refuse a request that is still to be read, when there is no room whatever it asks.
@@ -108,12 +108,19 @@ class DataPlane:
         PermanentError
             The model cannot execute it.
         """
-        work = self._prepare(request)
+        work = self.prepare(request)
         tensors = work.model.run(work.feed, work.outputs)
         self.metrics.executed(work.rows)
-        return self._respond(request, work.rows, tensors)
+        return self.respond(request, work.rows, tensors)
 
-    def _prepare(self, request: InferRequest) -> Work:
+    def prepare(self, request: InferRequest) -> Work:
+        """Hold a request against the contract and return what it asks of the model.
+
+        Raises
+        ------
+        InvalidInputError
+            The request breaks the contract; names input, row and rule.
+        """
         outputs = self._outputs(request)
         checked = self.policy.check(request)
         if checked.violations:
@@ -124,7 +131,8 @@ class DataPlane:
             outputs = (*outputs, FLAGS)
         return Work(self._executes, self.metrics, checked.feed, outputs, checked.rows)
 
-    def _respond(self, request: InferRequest, rows: int, tensors: Outputs) -> InferResponse:
+    def respond(self, request: InferRequest, rows: int, tensors: Outputs) -> InferResponse:
+        """Return what the model gave for a request of so many rows, and count it."""
         told: Mapping[str, Any] = {}
         if self.outliers is not None:
             *given, flags = tensors

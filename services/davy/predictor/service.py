@@ -83,6 +83,7 @@ def make_service() -> Any:
             await self.assembly.start()
             drain_on_terminate(self.assembly, settings.drain_seconds)
             place.handler, place.docs = self.assembly.handler, self.assembly.docs
+            place.lane = self.assembly.lane
             place.before_metrics = self.assembly.count
             # What is loaded stays: the collector need not visit it during requests.
             gc.collect()

@@ -1,0 +1,462 @@
+"""Requests through uvicorn's own server: the lane's answers are the server's, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from davy.core.clock import SystemClock
+from davy.predictor import lane as lane_module
+from davy.predictor import lane_protocol
+from davy.predictor.admission import Limits
+from davy.predictor.batcher import Batcher
+from davy.predictor.catalogue import Catalogue, Models, Served
+from davy.predictor.explain import Explainer, ExplainLimits
+from davy.predictor.families import MetricFamilies
+from davy.predictor.front import Front, Place
+from davy.predictor.handler import Handler
+from davy.predictor.lane import Lane
+from davy.predictor.metrics import PredictorMetrics
+from davy.predictor.model import Model
+from davy.predictor.payload import Exchange, NoSink
+from davy.predictor.plane import DataPlane
+from davy.predictor.turns import Turns
+from davy.predictor.validation import InputPolicy
+from davy.protocol.tensors import tensor
+from davy.protocol.v2 import InferRequest, RequestedOutput, encode_request
+
+INFER = "/v2/models/tiny/infer"
+
+
+class Server:
+    """A real server on a free port, and what went through its lane."""
+
+    def __init__(self, models: Models, place: Place, port: int, registry: CollectorRegistry):
+        self.models = models
+        self.place = place
+        self.port = port
+        self.registry = registry
+        self.taken = 0
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self, *parts: bytes) -> bytes:
+        """Send the parts of one request, each read before the next is sent."""
+        reader, writer = await self.open()
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            if len(parts) > 1:
+                await asyncio.sleep(0.02)
+        answer = await read_answer(reader)
+        writer.close()
+        return answer
+
+    def count(self, name: str, **labels: str) -> float:
+        version = self.models.catalogue.entries[0].version
+        labels = {"model": "tiny", "version": version, **labels}
+        value = self.registry.get_sample_value(name, labels)
+        assert value is not None, name
+        return value
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None, head
+    return head + await asyncio.wait_for(reader.readexactly(int(length[1])), 10)
+
+
+def undated(answer: bytes) -> bytes:
+    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
+
+
+def http(
+    body: bytes = b"", path: str = INFER, method: str = "POST", length: str = "", **headers: str
+) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: here", f"content-length: {length or len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def request(rows: int = 2, *, binary: bool = False, **fields: Any) -> tuple[bytes, dict[str, str]]:
+    columns = {
+        "kind": np.arange(rows) % 6,
+        "amount": np.linspace(0, 100, rows, dtype=np.float32),
+        "visits": np.full(rows, np.nan, np.float32),
+        "channel": np.full(rows, 2),
+    }
+    inputs = tuple(tensor(name, data) for name, data in columns.items())
+    encoded = encode_request(InferRequest(inputs, **{"id": "r", **fields}), binary=binary)
+    if encoded.header_length is None:
+        return encoded.body, {"content_type": "application/json"}
+    return encoded.body, {"inference_header_content_length": str(encoded.header_length)}
+
+
+def message(rows: int = 2, **fields: Any) -> bytes:
+    body, headers = request(rows, **fields)
+    return http(body, **headers)
+
+
+def run(go: Callable[[Server], Coroutine[Any, Any, None]], model: Model, **options: Any) -> None:
+    async def main() -> None:
+        async with serving(model, **options) as server:
+            await go(server)
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def serving(
+    model: Model, *, limits: Limits | None = None, sink: Any = None, **config: Any
+) -> AsyncIterator[Server]:
+    registry = CollectorRegistry()
+    clock = SystemClock()
+    metrics = PredictorMetrics(MetricFamilies(registry), model.contract, model.identity)
+    batcher = Batcher(limits or Limits(), clock)
+    plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics, batcher)
+    models = Models(Catalogue((Served(plane, sink or NoSink(), model.package.path),)))
+    turns = Turns(clock)
+    explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=100), clock)
+    shared: dict[str, Any] = {"clock": clock, "turns": turns, "max_body_bytes": 100_000}
+    place = Place(Handler(models, explainer, **shared), Lane(models, batcher, **shared))
+
+    async def beyond(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+
+    options = {"log_config": None, "port": 0, "server_header": False, **config}
+    served = uvicorn.Server(uvicorn.Config(Front(beyond, place), http="httptools", **options))
+    served.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    running = asyncio.create_task(served.serve())
+    while not served.started:
+        await asyncio.sleep(0.005)
+    port = served.servers[0].sockets[0].getsockname()[1]
+    server = Server(models, place, port, registry)
+    counted(server)
+    try:
+        yield server
+    finally:
+        served.should_exit = True
+        await asyncio.wait_for(running, 10)
+        batcher.close()
+        explainer.close()
+
+
+def counted(server: Server) -> None:
+    lane = server.place.lane
+    assert lane is not None
+    take = lane.take
+
+    def counting(asked: Any) -> None:
+        server.taken += 1
+        take(asked)
+
+    lane.take = counting  # type: ignore[method-assign]
+
+
+ANSWERED = {
+    "JSON": message(),
+    "one row": message(1),
+    "binary": message(binary=True),
+    "binary out": message(parameters={"binary_data_output": True}),
+    "one output": message(outputs=(RequestedOutput("score", binary=True),)),
+    "the version in the path": http(request()[0], "/v2/models/tiny/versions/VERSION/infer"),
+    "time enough": http(request()[0], davy_timeout_ms="60000"),
+}
+REFUSED = {
+    "no JSON": http(b"{"),
+    "no body": http(),
+    "no rows": message(0),
+    "too large": http(b"x" * 100_001),
+    "another content type": http(b"{}", content_type="text/html"),
+    "gzip": http(b"{}", content_encoding="gzip"),
+    "a header that lies": http(b"{}", inference_header_content_length="3"),
+    "no number": http(b"{}", inference_header_content_length="-1"),
+    "no time": http(request()[0], davy_timeout_ms="0"),
+    "no such output": message(outputs=(RequestedOutput("none"),)),
+    "id too long": message(id="x" * 257),
+}
+
+
+@pytest.mark.parametrize("name", [*ANSWERED, *REFUSED])
+def test_a_whole_request_is_answered_as_one_in_parts(name: str, model: Model) -> None:
+    sent = {**ANSWERED, **REFUSED}[name].replace(b"VERSION", model.contract.version.encode())
+    place = sent.index(b"\r\n\r\n") + 4
+
+    async def go(server: Server) -> None:
+        whole = await server.ask(sent)
+        assert server.taken == 1
+        parts = [sent[:place], sent[place:]] if len(sent) > place else [sent[:9], sent[9:]]
+        split = await server.ask(*parts)
+        assert server.taken == 1 + (len(sent) == place)
+        assert undated(whole) == undated(split)
+        status = b"200" if name in ANSWERED else b"504" if name == "no time" else b"4"
+        assert whole.startswith(b"HTTP/1.1 " + status)
+
+    run(go, model)
+
+
+OTHERS = {
+    "GET": http(path="/v2/models/tiny", method="GET"),
+    "HEAD": http(path="/v2/health/ready", method="HEAD"),
+    "another method": http(method="PUT"),
+    "no such model": http(b"{}", "/v2/models/none/infer"),
+    "no such version": http(b"{}", "/v2/models/tiny/versions/2/infer"),
+    "no such path": http(b"{}", "/v2/models/tiny/infere"),
+    "an explanation": http(request(1)[0], "/v2/models/tiny/explain"),
+    "a query": http(request()[0], f"{INFER}?a=1"),
+    "an escaped path": http(request()[0], "/v2/models/%74iny/infer"),
+    "close": http(request()[0], connection="close"),
+    "HTTP/1.0": http(request()[0]).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "chunks": http(b"", transfer_encoding="chunked").replace(b"content-length: 0\r\n", b"")
+    + b"%x\r\n%s\r\n0\r\n\r\n" % (len(request()[0]), request()[0]),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_plain_inference_is_answered_too(name: str, model: Model) -> None:
+    async def go(server: Server) -> None:
+        reader, writer = await server.open()
+        writer.write(OTHERS[name])
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        expected = b"HTTP/1.1 40" if name.startswith(("no such", "another")) else b"HTTP/1.1 200"
+        assert head.startswith(expected), head
+        writer.close()
+
+    run(go, model)
+
+
+def test_the_server_asks_for_a_body_that_waits_to_be_asked_for(model: Model) -> None:
+    async def go(server: Server) -> None:
+        reader, writer = await server.open()
+        body = request()[0]
+        writer.write(http(b"", length=str(len(body)), expect="100-continue"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await read_answer(reader)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    run(go, model)
+
+
+def test_requests_of_one_connection_are_answered_in_their_order(model: Model) -> None:
+    sent = [message(1 + place % 3, id=f"r{place}") for place in range(7)]
+    sent.insert(3, http(path="/v2/models/tiny", method="GET"))
+
+    async def go(server: Server) -> None:
+        reader, writer = await server.open()
+        writer.write(b"".join(sent))
+        answers = [await read_answer(reader) for _ in sent]
+        writer.write(sent[0])
+        answers.append(await read_answer(reader))
+        ids = [re.search(rb'"id":"(r\d)"', answer) for answer in answers]
+        found = [match[1] if match else b"" for match in ids]
+        assert found == [b"r0", b"r1", b"r2", b"", b"r3", b"r4", b"r5", b"r6", b"r0"]
+        writer.close()
+
+    run(go, model)
+
+
+def test_requests_read_together_are_executed_together(model: Model) -> None:
+    """Their scores and counts are those of requests that came alone."""
+
+    async def go(server: Server) -> None:
+        alone = [
+            undated(await server.ask(message(1 + place, id=f"r{place}"))) for place in range(5)
+        ]
+        connections = [await server.open() for _ in range(5)]
+        before = server.count("davy_batch_rows_count")
+        for place, (_, writer) in enumerate(connections):
+            writer.write(message(1 + place, id=f"r{place}"))
+        answers = [undated(await read_answer(reader)) for reader, _ in connections]
+        for _, writer in connections:
+            writer.close()
+        assert answers == alone
+        after = server.count("davy_batch_rows_count")
+        assert after - before < 5
+        assert server.count("davy_requests_total", outcome="ok") == 10
+        assert server.count("davy_queue_seconds_count") == 10
+        assert server.count("davy_batch_rows_sum") == 30
+
+    run(go, model)
+
+
+def test_what_would_take_long_is_executed_beside_the_loop(model: Model) -> None:
+    async def go(server: Server) -> None:
+        answers = await asyncio.gather(*(server.ask(message(1 + n)) for n in range(6)))
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        assert server.taken == 6
+
+    run(go, model, limits=Limits(inline_seconds=0.0))
+
+
+def test_who_comes_while_too_much_waits_is_told_when_to_come_again(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.speed, "per_call", 5.0)
+
+    async def go(server: Server) -> None:
+        answers = await asyncio.gather(*(server.ask(message(1 + n)) for n in range(6)))
+        told = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+        assert told
+        assert all(b"retry-after: " in answer for answer in told)
+        shed = server.count("davy_requests_total", outcome="shed")
+        assert shed == len(told)
+
+    run(go, model)
+
+
+def test_a_draining_server_answers_and_closes(model: Model) -> None:
+    async def go(server: Server) -> None:
+        assert server.place.handler is not None
+        server.place.handler.draining = True
+        reader, writer = await server.open()
+        writer.write(message())
+        assert b"connection: close" in await read_answer(reader)
+        assert await reader.read() == b""
+        assert server.taken == 1
+        writer.close()
+
+    run(go, model)
+
+
+def test_a_client_that_left_harms_nobody(model: Model) -> None:
+    async def go(server: Server) -> None:
+        _, writer = await server.open()
+        # Without a wait between them: the end is read in the turn of the request.
+        writer.write(message())
+        writer.transport.abort()
+        _, half = await server.open()
+        half.write(message()[:-5])
+        await half.drain()
+        half.transport.abort()
+        assert (await server.ask(message())).startswith(b"HTTP/1.1 200")
+
+    run(go, model)
+
+
+def test_a_connection_that_rests_is_closed_in_its_time(model: Model) -> None:
+    async def go(server: Server) -> None:
+        reader, writer = await server.open()
+        for _ in range(3):
+            writer.write(message())
+            await read_answer(reader)
+            await asyncio.sleep(0.6)
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+        writer.close()
+
+    run(go, model, timeout_keep_alive=1)
+
+
+def test_a_model_that_left_since_the_headers_came_is_said_so(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go(server: Server) -> None:
+        lane = server.place.lane
+        assert lane is not None
+        assert (await server.ask(message())).startswith(b"HTTP/1.1 200")
+        server.models.catalogue = Catalogue(())
+        answer = await server.ask(message())
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert b"no such model" in answer
+
+    run(go, model)
+
+
+def test_an_unforeseen_fault_is_answered(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: DataPlane, *_: Any) -> Any:
+        raise RuntimeError("secret")
+
+    async def go(server: Server) -> None:
+        for step in ("prepare", "respond"):
+            with monkeypatch.context() as patch:
+                patch.setattr(DataPlane, step, broken)
+                answer = await server.ask(message())
+            assert answer.startswith(b"HTTP/1.1 500")
+            assert b"secret" not in answer
+        assert (await server.ask(message())).startswith(b"HTTP/1.1 200")
+
+    run(go, model)
+
+
+def test_the_payload_log_is_told(model: Model) -> None:
+    class Recording:
+        def __init__(self) -> None:
+            self.exchanges: list[Exchange] = []
+
+        def wants(self, request_id: str) -> bool:
+            return request_id != "quiet"
+
+        def put(self, exchange: Exchange) -> None:
+            self.exchanges.append(exchange)
+
+    sink = Recording()
+
+    async def go(server: Server) -> None:
+        await server.ask(message(id="loud", binary=True))
+        await server.ask(message(id="quiet"))
+
+    run(go, model, sink=sink)
+    [exchange] = sink.exchanges
+    body, headers = request(id="loud", binary=True)
+    assert exchange.request == (body, int(headers["inference_header_content_length"]))
+
+
+def test_addresses_that_are_remembered_stay_few(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "MAX_ROUTES", 2)
+
+    async def go(server: Server) -> None:
+        lane = server.place.lane
+        assert lane is not None
+        version = model.contract.version
+        for ending in ("/infer", f"/versions/{version}/infer", "/infer/", "/infer//"):
+            assert lane.route(b"/v2/models/tiny" + ending.encode()) is not None
+            assert len(lane._routes) <= 2
+
+    run(go, model)
+
+
+@pytest.mark.parametrize("config", [{"root_path": "/x"}, {"limit_concurrency": 100}])
+def test_a_server_with_what_the_lane_does_not_know_answers_itself(
+    config: dict[str, Any], model: Model
+) -> None:
+    async def go(server: Server) -> None:
+        await server.ask(message())
+        assert server.taken == 0
+
+    run(go, model, **config)
+
+
+def test_another_protocol_is_left_as_it_is(model: Model) -> None:
+    """Of a server that reads HTTP in another way."""
+
+    class TheirConfig:
+        http_protocol_class = object
+
+    class TheirLifespan:
+        config = TheirConfig()
+
+        async def receive(self) -> Any: ...
+
+    theirs = TheirLifespan()
+
+    async def app(*_: Any) -> None: ...
+
+    scope = {"type": "lifespan"}
+    asyncio.run(Front(app, Place())(scope, theirs.receive, app))
+    assert theirs.config.http_protocol_class is object
+    assert lane_protocol.LaneProtocol is not object
