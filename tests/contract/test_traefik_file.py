@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -172,6 +172,38 @@ def test_another_pair_of_versions_is_not_mistaken_for_ours(place: Place) -> None
     adapter.set_weight(ARMS, 50)
     assert adapter.read_weight(Arms("2017.10.01-cccccccc", ARMS.stable)) is None
     adapter.close()
+
+
+def test_a_baseline_has_the_canarys_share_and_none_once_the_canary_has_all(place: Place) -> None:
+    arms = replace(ARMS, baseline=f"{ARMS.stable}+baseline")
+    third, adapter = StandInPredictor(arms.baseline), place.adapter()
+    adapter.route = replace(
+        adapter.route, servers={**adapter.route.servers, arms.baseline: [third.url]}
+    )
+    try:
+        with httpx.Client(base_url=place.web, trust_env=False) as client:
+            for percent, shares in ((10, (80, 10, 10)), (40, (20, 40, 40)), (100, (0, 100, 0))):
+                adapter.set_weight(arms, percent)
+                assert adapter.read_weight(arms) == percent
+                answers = Counter(client.get("/").text for _ in range(100))
+                assert tuple(answers[version] for version in arms.versions) == shares
+        until = time.monotonic() + 15
+        while adapter.not_ready(arms) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert adapter.not_ready(arms) == ()
+        # The file of three arms is read back whole by who sends traffic back without a rollout.
+        found = read_route(place.file)
+        assert found is not None
+        assert found[1] == {arms.stable: 0, arms.canary: 100, arms.baseline: 0}
+        # Two arms only: what a split between three says is none of theirs.
+        adapter.set_weight(arms, 10)
+        assert adapter.read_weight(ARMS) is None
+        adapter.set_weight(ARMS, 10)
+        assert (adapter.read_weight(ARMS), adapter.read_weight(arms)) == (10, None)
+    finally:
+        adapter.close()
+        third.server.shutdown()
+        third.server.server_close()
 
 
 def test_asking_for_what_is_there_does_not_write_again(place: Place) -> None:

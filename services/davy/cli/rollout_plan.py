@@ -82,6 +82,12 @@ def command(
         raise typer.Exit(1)
 
 
+def _counted(arms: Arms, weight: int | None) -> float:
+    """Return the part of all requests that a record counts: those of the arms it compares."""
+    shares = arms.shares(weight or 0)
+    return (shares.canary + shares.baseline) / 100 if arms.baseline else 1.0
+
+
 def _asked(what: Path, package: Path | None) -> tuple[RolloutSpec, float, Traffic | None]:
     """Return the spec, the latency objective, and the traffic that a record has seen."""
     path = what / RECORD if what.is_dir() else what
@@ -91,9 +97,15 @@ def _asked(what: Path, package: Path | None) -> tuple[RolloutSpec, float, Traffi
         totals = {name: item.totals for name, item in state.evidence.items()}
         stable = {name: item.k_stable / item.n_stable for name, item in totals.items()
                   if item.n_stable}  # fmt: skip
-        spans = [look.intervals for look in record.looks if look.intervals.counts]
-        seconds = sum((item.end or 0.0) - (item.start or 0.0) for item in spans)
-        requests = sum(max(c.stable.n + c.canary.n for c in item.counts) for item in spans)
+        arms = record.header.arms()
+        spans = [
+            (look.intervals, told)
+            for look in record.looks
+            if look.intervals.counts and (told := _counted(arms, look.weights.read))
+        ]
+        seconds = sum((item.end or 0.0) - (item.start or 0.0) for item, _ in spans)
+        requests = sum(max(c.stable.n + c.canary.n for c in item.counts) / told
+                       for item, told in spans)  # fmt: skip
         seen = Traffic(requests / seconds, stable, f"as in {path}") if seconds > 0 else None
         return spec, record.header.latency_objective_seconds, seen
     rollout = read_rollout(path)

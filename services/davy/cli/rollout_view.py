@@ -25,7 +25,7 @@ RATES, RATIOS = (1e-5, 1.0), (1e-2, 1e2)
 
 def view(standing: Standing, now: datetime, *, news: int = 5) -> Iterator[str]:
     """Yield the lines of a rollout's view."""
-    yield f"{standing.name}: {standing.canary} against {standing.stable}"
+    yield f"{standing.name}: {standing.canary} against {standing.against}"
     yield from _wrapped("phase    ", f"{standing.phase} ({standing.reason})")
     steps = ", ".join(
         f"[{weight}]" if number == standing.step else str(weight)
@@ -130,7 +130,7 @@ def row(standing: Standing) -> str:
     worst = ", ".join(f"{item.name} {item.outcome}" for item in standing.indicators)
     text = (
         f"{standing.name:<20} {standing.phase:<12} {standing.weight:>3} %  "
-        f"{standing.canary} against {standing.stable}"
+        f"{standing.canary} against {standing.against}"
     )
     return f"{text}  {worst}".rstrip()
 

@@ -21,6 +21,7 @@ from davy.rollout.indicators import (
 from davy.rollout.pods import PodCounts
 from davy.rollout.series import (
     COUNTERS,
+    OTHERS,
     OWN,
     SECONDS_BUCKET,
     UP,
@@ -111,7 +112,7 @@ def read_interval(
         Raw samples of both arms, of ``up`` and of ``davy_model_info``, from the cursor on or from
         earlier: samples at or before the cursor are ignored.
     arms : Arms
-        Versions of both arms.
+        Versions of the arms; the canary is compared with the baseline where there is one.
     indicators : sequence of str
         Names to count.
     objective : float
@@ -127,13 +128,12 @@ def read_interval(
     )
     if missing is not None:
         return Reading(cursor, missing=missing)
-    versions = {arms.stable, arms.canary}
     wanted = OWN.union(*(DEFINITIONS[split_name(name)[0]].metrics for name in indicators))
     counted = [
         item
         for item in usable
         if item.key.metric in wanted
-        and item.key.version in versions
+        and _is_compared(item.key, arms)
         and _is_used(item.key, objective)
     ]
     first_look = not cursor.last
@@ -164,6 +164,12 @@ def read_interval(
     )
 
 
+def _is_compared(key: SeriesKey, arms: Arms) -> bool:
+    # What others count of the stable version is not told apart by which of its servers answered.
+    shared = key.metric in OTHERS and key.version == arms.stable
+    return shared or key.version in (arms.reference, arms.canary)
+
+
 def _is_used(key: SeriesKey, objective: float) -> bool:
     # Every look writes the cursor down: of a histogram one bucket is enough.
     return key.metric != SECONDS_BUCKET or is_bound(key.detail, objective)
@@ -190,7 +196,8 @@ def _missing(
         for item in series
         if item.key.metric == UP and now - item.samples[-1].time <= stale_after
     }
-    for arm, version in (("canary", arms.canary), ("stable", arms.stable)):
+    reference = "baseline" if arms.baseline else "stable"
+    for arm, version in (("canary", arms.canary), (reference, arms.reference)):
         own = [i for i in series if i.key.metric in OWN and i.key.version == version]
         newest = _newest(cursor, own, version)
         failing = sorted(pod for pod in newest if up.get(pod) == 0)
@@ -233,7 +240,7 @@ def _missing_bucket(
 ) -> Missing | None:
     if not any(split_name(name)[0] == "slow" for name in indicators):
         return None
-    for version in (arms.canary, arms.stable):
+    for version in (arms.canary, arms.reference):
         bounds = {
             item.key.detail
             for item in series

@@ -49,7 +49,16 @@ DURATION = "^([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$"
 # What the models do not say, by path. Bounds on lists and texts also keep the rules' cost low.
 # A list of maps with keys refuses what is named twice, by itself.
 SPEC_ADDITIONS: Mapping[str, Mapping[str, Any]] = {
-    "spec": {"required": ["candidate", "inferenceServiceRef", "steps"]},
+    "spec": {
+        "required": ["candidate", "inferenceServiceRef", "steps"],
+        "x-kubernetes-validations": [
+            {
+                "rule": "!has(self.analysis) || !has(self.analysis.baseline) || "
+                "!self.analysis.baseline || self.steps.all(s, s.weight < 50)",
+                "message": "with a baseline a step's weight is at most 49",
+            }
+        ],
+    },
     "spec.inferenceServiceRef": {
         "x-kubernetes-validations": [
             {"rule": "self == oldSelf", "message": "inferenceServiceRef cannot be changed"}
@@ -126,6 +135,10 @@ SPEC_ADDITIONS: Mapping[str, Mapping[str, Any]] = {
         "description": "Largest chance that an intolerable canary is promoted."
     },
     "spec.analysis.staleAfter": {"description": "Age at which a sample is no evidence any more."},
+    "spec.analysis.baseline": {
+        "description": "Compare with a fresh copy of the stable arm at the canary's weight "
+        "(Standard mode)."
+    },
     "spec.analysis.indicators": {
         "description": "What it is judged by; left out: as its package says.",
         "maxItems": 32,

@@ -111,15 +111,21 @@ class RolloutMetrics:
             # What took over is no canary any more: alerts that leave canaries out watch it.
             self._set(self.weight, 100.0, rollout, arms.canary, "stable")
         else:
-            shown = math.nan if weight is None else float(weight)
-            self._set(self.weight, shown, rollout, arms.canary, "canary")
-            self._set(self.weight, 100.0 - shown, rollout, arms.stable, "stable")
+            for arm, share in _shown(arms, weight).items():
+                self._set(self.weight, share, rollout, getattr(arms, arm), arm)
         for verdict in decision.verdicts:
             self._set(self.lower, verdict.ratio.lower, rollout, verdict.indicator)
             self._set(self.upper, verdict.ratio.upper, rollout, verdict.indicator)
         # Last: what stays is never away, not even for a scrape in between.
         self._drop(rollout, before - self._shown[rollout])
         self.decisions.labels(rollout, decision.action).inc()
+
+
+def _shown(arms: Arms, weight: int | None) -> dict[str, float]:
+    """Return the share of each arm; NaN where the router does not say."""
+    shares = arms.shares(weight or 0)._asdict()
+    names = [name for name in shares if getattr(arms, name)]
+    return {name: math.nan if weight is None else float(shares[name]) for name in names}
 
 
 class Engine:
@@ -170,7 +176,7 @@ class Engine:
         generation: int = 1,
         orders: Orders | None = None,
     ) -> None:
-        self.arms = Arms(stable=stable, canary=spec.candidate.version)
+        self.arms = spec.arms(stable)
         facts = packages.facts(self.arms.canary)
         self.spec = spec.with_indicators(list(facts.indicators))
         self.name = name
@@ -298,6 +304,7 @@ class Engine:
             spec=self.spec.document(),
             stable=self.arms.stable,
             canary=self.arms.canary,
+            baseline=self.arms.baseline,
             latency_objective_seconds=facts.latency_objective_seconds,
         )
         if record is None:
@@ -351,7 +358,7 @@ class Engine:
             not_ready = self._traffic.not_ready(self.arms)
         except TemporaryError as error:
             self._log.warning("readiness not known", error=str(error))
-            not_ready = (self.arms.canary, self.arms.stable)
+            not_ready = self.arms.versions
         reading, more = self._read_metrics()
         return Observation(
             weight=weight,

@@ -47,11 +47,14 @@ def _checked(record: Record, replayed: Replay | None) -> Iterator[str]:
 def _heading(record: Record) -> Iterator[str]:
     header, spec = record.header, record.spec()
     weights = ", ".join(f"{step.weight} %" for step in spec.steps)
-    yield f"Rollout {header.rollout}: {header.canary} against {header.stable}"
+    yield f"Rollout {header.rollout}: {header.canary} against {header.arms().reference}"
+    if header.baseline:
+        yield "That is a fresh copy of the stable version, with the canary's share of the traffic"
     yield f"Steps {weights}; a look every {spec.analysis.interval.total_seconds():g} s"
+    whose = "baseline's" if header.baseline else "stable"
     for criterion in spec.criteria():
         yield (
-            f"  {criterion.name}: tolerable up to {criterion.ratio:g} times the stable rate"
+            f"  {criterion.name}: tolerable up to {criterion.ratio:g} times the {whose} rate"
             f"{_allowance(criterion)}"
         )
     if not spec.criteria():

@@ -35,6 +35,7 @@ from typing import NamedTuple
 
 from davy.rollout.pods import PodCounts
 from davy.rollout.series import (
+    OTHERS,
     OUTCOMES,
     OUTLIERS,
     OUTPUT_VIOLATIONS,
@@ -168,7 +169,8 @@ def count_all(
     rises : mapping
         How much each series that is there rose in the interval.
     arms : Arms
-        Versions of both arms.
+        Versions of the arms. Where there is a baseline the canary is compared with it; what others
+        count (``outcome``, ``parity``) knows the version alone, and is compared with all of it.
     objective : float
         Latency objective, in seconds.
     """
@@ -183,9 +185,10 @@ def count_all(
     for name in names:
         base, segment = split_name(name)
         definition = DEFINITIONS[base]
+        reference = arms.stable if OTHERS.issuperset(definition.metrics) else arms.reference
         of = {
             version: [item for item in usable if item[0].version == version]
-            for version in (arms.stable, arms.canary)
+            for version in (reference, arms.canary)
         }
         why = _absence(definition, segment, of)
         if why:
@@ -196,7 +199,7 @@ def count_all(
                 version: [item for item in own if segment in item[0].segment.split(";")]
                 for version, own in of.items()
             }
-        stable, canary = of[arms.stable], of[arms.canary]
+        stable, canary = of[reference], of[arms.canary]
         if base == SHIFT:
             parts = _shift_parts(name, stable, canary)
             if not parts:

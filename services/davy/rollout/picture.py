@@ -29,7 +29,7 @@ def record_picture(record: Record, replayed: Replay | None = None) -> str:
     A record whose replay found a difference says so in its picture.
     """
     header = record.header
-    title = f"Rollout {header.rollout}: {header.canary} against {header.stable}"
+    title = f"Rollout {header.rollout}: {header.canary} against {header.arms().reference}"
     if not record.looks:
         return drawing(title, (), notes=("No look was taken yet.",))
     looks = _thinned(record.looks)

@@ -178,7 +178,7 @@ def plan(spec: RolloutSpec, traffic: Traffic, *, runs: int = RUNS, seed: int = 0
         stable = base[criterion.name]
         first = expected(
             criterion, Evidence.empty(), stable=stable, canary=stable,
-            share=min(share, 0.99), canary_rate=traffic.rate * share,
+            share=min(spec.compared(spec.steps[0].weight), 0.99), canary_rate=traffic.rate * share,
         )  # fmt: skip
         chances = []
         for rate in _rates(criterion, stable):

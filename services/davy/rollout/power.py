@@ -255,7 +255,7 @@ def _serve(
 ) -> None:
     share = many.weights[many.step] / 100
     n_canary = rng.poisson(requests * share)
-    n_stable = rng.poisson(requests * (1 - share))
+    n_stable = rng.poisson(requests * (share if many.spec.analysis.baseline else 1 - share))
     split = many.fresh if first else np.zeros_like(many.fresh)
     many.requests += n_canary
     many.at_step += np.where(split, 0, n_canary)

@@ -55,11 +55,13 @@ class Header(MachineWritten):
     spec: dict[str, Any]
     stable: str
     canary: str
+    # Empty: there is none, and the canary is compared with the stable arm.
+    baseline: str = ""
     latency_objective_seconds: float
 
     def arms(self) -> Arms:
-        """Return the two versions."""
-        return Arms(self.stable, self.canary)
+        """Return the versions."""
+        return Arms(self.stable, self.canary, self.baseline)
 
     @property
     def identity(self) -> str:

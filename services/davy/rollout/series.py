@@ -69,12 +69,43 @@ class Series:
     samples: tuple[Sample, ...]
 
 
+class Shares(NamedTuple):
+    """Shares of the traffic, in percent."""
+
+    stable: int
+    canary: int
+    baseline: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """The two versions that are compared."""
+    """The versions that serve; the canary is compared with the ``reference``.
+
+    ``baseline`` is what the counters of a fresh copy of the stable arm carry; empty: there is none.
+    """
 
     stable: str
     canary: str
+    baseline: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The version that the canary is compared with."""
+        return self.baseline or self.stable
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """All versions that serve, the stable one first."""
+        return tuple(filter(None, (self.stable, self.canary, self.baseline)))
+
+    def shares(self, percent: int) -> Shares:
+        """Return each arm's share where the canary has `percent`.
+
+        The baseline has as much as the canary. Where that cannot be, because the canary has all the
+        traffic or is to have it, nothing is compared any more, and the baseline has none.
+        """
+        baseline = percent if self.baseline and 2 * percent < 100 else 0
+        return Shares(100 - percent - baseline, percent, baseline)
 
 
 def segment_text(labels: dict[str, str]) -> str:

@@ -21,7 +21,9 @@ from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, parse_model, read_document
 from davy.data.gate import Allowance, IndicatorName, Ratio
 from davy.packaging.contract import GateDefault
+from davy.protocol.names import baseline_version
 from davy.rollout.indicators import NODE_LIKE, SHIFT, segment_name
+from davy.rollout.series import Arms
 from davy.rollout.verdict import Criterion
 
 API_VERSION = "davylamp.dev/v1alpha1"
@@ -117,7 +119,8 @@ class Analysis(_Spec):
     """How often to look, until when, at what, and how often it may be wrong.
 
     ``indicators`` left empty are taken from the candidate's package. A sample older than
-    ``stale_after`` (default: three intervals, at least 10 s) is no evidence.
+    ``stale_after`` (default: three intervals, at least 10 s) is no evidence. With ``baseline`` the
+    canary is compared with a fresh copy of the stable arm that has the same share of the traffic.
     """
 
     interval: Duration = timedelta(seconds=30)
@@ -125,6 +128,7 @@ class Analysis(_Spec):
     false_rollback: float = Field(default=0.05, gt=0, lt=0.5)
     false_promotion: float = Field(default=0.05, gt=0, lt=0.5)
     stale_after: Duration | None = None
+    baseline: bool = False
     indicators: tuple[Indicator, ...] = ()
     vetoes: tuple[VetoName, ...] = ("signature", "compression")
     prometheus: PrometheusSource = PrometheusSource()
@@ -171,6 +175,11 @@ class RolloutSpec(_Spec):
         weights = [step.weight for step in self.steps]
         if any(after <= before for before, after in itertools.pairwise(weights)):
             raise ValueError(f"steps must ascend in weight, not {weights}")
+        if self.analysis.baseline and 2 * weights[-1] >= 100:
+            raise ValueError(
+                f"with a baseline a step's weight is at most 49, not {weights[-1]}: the baseline "
+                "has as much, and the stable arm must go on serving"
+            )
         return self
 
     @property
@@ -229,6 +238,15 @@ class RolloutSpec(_Spec):
         labels = {item.segments.label for item in self.analysis.indicators if item.segments}
         return tuple(sorted(labels))
 
+    def arms(self, stable: str) -> Arms:
+        """Return the arms of a rollout that begins while a version serves."""
+        baseline = baseline_version(stable) if self.analysis.baseline else ""
+        return Arms(stable, self.candidate.version, baseline)
+
+    def compared(self, weight: int) -> float:
+        """Return the canary's part, 0 to 1, of the requests that are compared at its weight."""
+        return 0.5 if self.analysis.baseline and weight else weight / 100
+
     def document(self) -> dict[str, Any]:
         """Return the spec as it is written in YAML or JSON; parses back to the same."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -239,7 +257,11 @@ class RolloutSpec(_Spec):
         Whether it is paused and where Prometheus is may change while a rollout goes on.
         """
         document = self.document()
-        del document["paused"], document["analysis"]["prometheus"]
+        analysis = document["analysis"]
+        del document["paused"], analysis["prometheus"]
+        # A record from before there was a choice is one without.
+        if not analysis["baseline"]:
+            del analysis["baseline"]
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

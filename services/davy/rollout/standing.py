@@ -75,7 +75,7 @@ class Standing:
 
     ``weight`` is the canary's share in percent as asked for, ``weight_read`` as the router has it
     (None: it did not say); ``step`` counts from 1, 0 before the first; ``canary_rate`` is in
-    requests a second.
+    requests a second. ``baseline`` is what the canary is compared with, empty: the stable arm.
     """
 
     name: str
@@ -99,6 +99,12 @@ class Standing:
     vetoes: tuple[str, ...] = ()
     happened: tuple[Happened, ...] = ()
     where: str = ""
+    baseline: str = ""
+
+    @property
+    def against(self) -> str:
+        """The version that the canary is compared with."""
+        return self.baseline or self.stable
 
     @property
     def ended(self) -> bool:
@@ -153,7 +159,7 @@ def standing_of(record: Record, *, where: str = "", news: int = 8) -> Standing:
         return Standing(
             name=header.rollout, stable=header.stable, canary=header.canary, phase="Pending",
             reason="NotBegun", message="no look was taken yet", weight=0, weight_read=None,
-            step=0, steps=steps, where=where,
+            step=0, steps=steps, where=where, baseline=header.baseline,
         )  # fmt: skip
     state, last = resume(record), record.looks[-1]
     decision, rate = last.decision, canary_rate(record.looks)
@@ -180,6 +186,7 @@ def standing_of(record: Record, *, where: str = "", news: int = 8) -> Standing:
         vetoes=tuple(f"{veto.name}: {veto.message}" for veto in last.vetoes if veto.active),
         happened=tuple(_happened(item) for item in list(episodes(record.looks))[-news:]),
         where=where,
+        baseline=header.baseline,
     )
 
 
@@ -200,7 +207,7 @@ def canary_rate(looks: Sequence[LookLine]) -> float | None:
 def _indicators(
     spec: RolloutSpec, state: State, verdicts: Sequence[VerdictLine], rate: float | None
 ) -> Iterator[IndicatorStanding]:
-    share = state.weight / 100
+    share = spec.compared(state.weight)
     by_name = {criterion.name: criterion for criterion in spec.criteria()}
     for verdict in verdicts:
         criterion, evidence = by_name.get(verdict.indicator), state.evidence.get(verdict.indicator)

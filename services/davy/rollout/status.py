@@ -53,13 +53,31 @@ class WeightsStatus(_Part):
 
     stable: int = Field(ge=0, le=100, description="Share of the stable arm.")
     canary: int = Field(ge=0, le=100, description="Share of the canary.")
+    baseline: int | None = Field(
+        default=None, ge=0, le=100, description="Share of the baseline, where there is one."
+    )
+
+    @classmethod
+    def of(cls, arms: Arms, weight: int) -> WeightsStatus:
+        """Return the shares of all arms where the canary has `weight` percent."""
+        shares = arms.shares(weight)
+        baseline = shares.baseline if arms.baseline else None
+        return cls(stable=shares.stable, canary=shares.canary, baseline=baseline)
 
 
 class VersionsStatus(_Part):
-    """The two arms by their package version."""
+    """The arms by their package version."""
 
     stable: str = Field(description="Version that served when this began.")
     canary: str = Field(description="Version that is to take over.")
+    baseline: str | None = Field(
+        default=None,
+        description="Version that the counters of the stable version's fresh copy carry.",
+    )
+
+    def arms(self) -> Arms:
+        """Return the versions as they are compared."""
+        return Arms(self.stable, self.canary, self.baseline or "")
 
 
 class VerdictStatus(_Part):
@@ -193,7 +211,9 @@ def status_of(standing: Standing, before: ModelRolloutStatus, now: datetime) -> 
     }
     if standing.arms is not None:
         arms = standing.arms
-        update["versions"] = VersionsStatus(stable=arms.stable, canary=arms.canary)
+        update["versions"] = VersionsStatus(
+            stable=arms.stable, canary=arms.canary, baseline=arms.baseline or None
+        )
     if standing.attempt:
         update |= {"attempt": standing.attempt, "record_uri": standing.record_uri}
     if standing.settled:
@@ -205,8 +225,8 @@ def status_of(standing: Standing, before: ModelRolloutStatus, now: datetime) -> 
             "evidence": tuple(_evidence(name, item) for name, item in state.evidence.items()),
         }
         weights = None
-        if standing.weight is not None:
-            weights = WeightsStatus(stable=100 - standing.weight, canary=standing.weight)
+        if standing.weight is not None and standing.arms is not None:
+            weights = WeightsStatus.of(standing.arms, standing.weight)
         update["weights"] = weights
     if standing.verdicts is not None:
         update["verdicts"] = tuple(_verdict(item) for item in standing.verdicts)

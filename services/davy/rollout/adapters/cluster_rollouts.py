@@ -190,6 +190,7 @@ def standing_of_resource(found: Mapping[str, Any]) -> Standing:
         indicators=tuple(_indicators(spec, status)),
         happened=tuple(_happened(status)),
         where=f"modelrollout {metadata['namespace']}/{metadata['name']}",
+        baseline=(status.versions.baseline or "") if status.versions else "",
     )
 
 

@@ -230,3 +230,6 @@ class KServeService(ABC, Generic[Seen]):
             raise InvalidInputError(
                 f"the candidate is {self.candidate.version}, not {arms.canary}", where=self.where
             )
+        if arms.baseline:
+            refused = Refuse(UNSUPPORTED, "there is no baseline on a cluster", "Leave it out")
+            raise RefusedError(refused, where=self.where)

@@ -119,7 +119,7 @@ class PrometheusHttp:
         now = self._clock.now().timestamp()
         back = (0.0 if since is None else max(now - since, 0.0)) + self._margin
         window = min(math.ceil(back), LONGEST_SECONDS)
-        versions = "|".join(_literal(version) for version in (arms.stable, arms.canary))
+        versions = "|".join(_literal(version) for version in arms.versions)
         version = f'version=~"{versions}"'
         scope = self._scope
         of_pods = scope.of_pods() if scope else []
@@ -149,7 +149,7 @@ class PrometheusHttp:
             An arm that says nothing is said to serve by a target that lacks a label.
         """
         here = {str(_labels(item).get("version")) for item in found}
-        for version in (arms.stable, arms.canary):
+        for version in arms.versions:
             if version in here:
                 continue
             told = self._query(f'{MODEL_INFO}{{version="{_quoted(version)}"}}')

@@ -82,6 +82,12 @@ def dynamic_configuration(route: Route, weights: Mapping[str, int]) -> dict[str,
     return {"http": {"routers": {route.name: router}, "services": services}}
 
 
+def _weights(arms: Arms, percent: int) -> dict[str, int]:
+    shares = arms.shares(percent)
+    weights = {arms.stable: shares.stable, arms.canary: shares.canary}
+    return weights | ({arms.baseline: shares.baseline} if arms.baseline else {})
+
+
 def service_name(route: Route, version: str) -> str:
     """Return the name of a version's own service."""
     return f"{route.name}-{version}"
@@ -151,7 +157,7 @@ class TraefikFile:
         """Write the weights, and wait for them within `patience`; see the port."""
         if not 0 <= percent <= 100:
             raise InvalidInputError(f"a weight is 0 to 100 percent, not {percent}")
-        weights = {arms.stable: 100 - percent, arms.canary: percent}
+        weights = _weights(arms, percent)
         document = dynamic_configuration(self.route, weights)
         text = yaml.safe_dump(document, sort_keys=False)
         # Writing what is there already would make Traefik load it again.
@@ -176,18 +182,19 @@ class TraefikFile:
             return None
         parts = service.get("weighted", {}).get("services", [])
         found = {part["name"].partition("@")[0]: int(part.get("weight", 1)) for part in parts}
-        canary = found.pop(service_name(self.route, arms.canary), None)
-        stable = found.pop(service_name(self.route, arms.stable), None)
-        if canary is None or stable is None or any(found.values()) or not canary + stable:
+        canary, total = found.get(service_name(self.route, arms.canary), 0), sum(found.values())
+        if not total or 100 * canary % total:
             return None
-        share = 100 * canary / (canary + stable)
-        return int(share) if share == int(share) else None
+        percent = 100 * canary // total
+        # What is split otherwise, the baseline's share too, is not that weight.
+        for version, share in _weights(arms, percent).items():
+            if 100 * found.pop(service_name(self.route, version), -1) != share * total:
+                return None
+        return None if any(found.values()) else percent
 
     def not_ready(self, arms: Arms) -> tuple[str, ...]:
         """Return the versions without a server that is up."""
-        return tuple(
-            version for version in (arms.stable, arms.canary) if not self._has_ready(version)
-        )
+        return tuple(version for version in arms.versions if not self._has_ready(version))
 
     def answers(self, version: str) -> bool:
         """Say whether a server of this version is ready by its own word.

@@ -27,6 +27,11 @@ def unwatched(status: ModelRolloutStatus) -> bool:
     return status.weights is None or status.weights.canary > 0
 
 
+def arms_of(status: ModelRolloutStatus) -> Arms:
+    """Return the arms by a status alone; without names where it does not say them."""
+    return status.versions.arms() if status.versions is not None else Arms("", "")
+
+
 def weight_left(delivery: Delivery, arms: Arms, state: State, reason: str) -> int | None:
     """Return the weight that a canary is left with; None where the router does not say.
 
@@ -58,7 +63,7 @@ def weight_left_without_record(
         return weight
     if reason == SERVICE_GONE:
         return 0
-    arms = Arms(status.versions.stable, status.versions.canary)
+    arms = arms_of(status)
     try:
         delivery = deliveries.of(resource, status.attempt, Candidate(version=arms.canary))
     except DavyError as error:

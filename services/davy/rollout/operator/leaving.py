@@ -92,7 +92,7 @@ class Leaving:
             # The status may not have been written since; the note is older than the canary.
             attempt, arms = made.attempt, Arms(made.stable, made.canary)
         elif status.versions is not None and status.settled_attempt < attempt:
-            arms = Arms(status.versions.stable, status.versions.canary)
+            arms = status.versions.arms()
         else:
             return True
         # What the spec says by now matters no more: to take it away its version is enough.

@@ -36,7 +36,12 @@ from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
 from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.deliveries import Deliveries, name_of
-from davy.rollout.operator.failures import unwatched, weight_left, weight_left_without_record
+from davy.rollout.operator.failures import (
+    arms_of,
+    unwatched,
+    weight_left,
+    weight_left_without_record,
+)
 from davy.rollout.operator.leaving import Leaving
 from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
 from davy.rollout.operator.ports import (
@@ -384,11 +389,12 @@ class Reconciler:
     ) -> WeightsStatus | None:
         """Take the weight back where that may be, and return what is left of it."""
         if running is None:
+            arms = arms_of(resource.status)
             weight = weight_left_without_record(self._deliveries, resource, found.reason)
         else:
-            engine = running.engine
-            weight = weight_left(running.delivery, engine.arms, engine.state, found.reason)
-        return None if weight is None else WeightsStatus(stable=100 - weight, canary=weight)
+            arms, state = running.engine.arms, running.engine.state
+            weight = weight_left(running.delivery, arms, state, found.reason)
+        return None if weight is None else WeightsStatus.of(arms, weight)
 
     def _later(self, uid: str, error: DavyError) -> float:
         self._failures[uid] = self._failures.get(uid, 0) + 1
