@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -17,18 +18,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from davy.core.clock import Clock
-from davy.core.errors import InvalidInputError
+from davy.core.errors import InvalidInputError, OverloadedError, UnavailableError
 from davy.core.logging import get_logger
-from davy.detector.samples import Sample, read_sample
+from davy.detector.assembly import Parts
+from davy.detector.records import Record, Told, event_headers, read_events, with_samples
 from davy.detector.settings import DetectorSettings
 from davy.detector.watcher import Watcher
-from davy.protocol.events import BATCH_CONTENT_TYPE, PayloadEvent, decode_batch, decode_event
+from davy.protocol.events import BATCH_CONTENT_TYPE, PayloadEvent
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 
 
 def build_app(
-    watcher: Watcher,
+    parts: Parts,
     registry: CollectorRegistry,
     settings: DetectorSettings,
     clock: Clock,
@@ -38,8 +40,8 @@ def build_app(
 
     Parameters
     ----------
-    watcher : Watcher
-        Takes the samples; runs as long as the application does.
+    parts : Parts
+        Keep what is posted and count it; run as long as the application does.
     registry : CollectorRegistry
         What /metrics shows.
     settings : DetectorSettings
@@ -49,6 +51,7 @@ def build_app(
     warm_up : callable
         Called once in a worker thread at the start; /health/ready is 503 until it returns.
     """
+    watcher = parts.watcher
     warm = asyncio.Event()
     workers: list[asyncio.Task[None]] = []
 
@@ -56,7 +59,7 @@ def build_app(
         try:
             await asyncio.to_thread(warm_up)
             warm.set()
-            await watcher.run()
+            await parts.consumer.run()
         except Exception as error:  # the server goes on, so that the probes can say "not ready"
             get_logger("detector").exception("stopped_watching", error=str(error))
 
@@ -80,19 +83,35 @@ def build_app(
         if kind == STRUCTURED_CONTENT_TYPE:
             message = f"send an event in binary mode, or many as {BATCH_CONTENT_TYPE}"
             return _refused(watcher, "malformed", 1, message, 415)
+        batch = kind == BATCH_CONTENT_TYPE
+        headers = {} if batch else event_headers(request.headers)
+        record = Record("batch" if batch else "event", clock.now(), body, headers)
         found: list[PayloadEvent] = []
         try:
-            if kind == BATCH_CONTENT_TYPE:
-                found = decode_batch(body, received=clock.now())
-            else:
-                found = [decode_event(request.headers, body, received=clock.now())]
-            samples: list[Sample] = [read_sample(event) for event in found]
+            found = read_events(record)
+            told = with_samples(found)
         except InvalidInputError as error:
             # All or nothing: the sender learns of the fault and no part is counted twice.
             return _refused(watcher, "malformed", max(len(found), 1), str(error), 400)
-        if watcher.accept(samples):
-            message = "the queue is full; the rest was taken"
-            return JSONResponse({"error": message}, 429, {"Retry-After": "1"})
+        return await keep(record, len(told), "queue_full", events=told)
+
+    async def keep(
+        record: Record,
+        items: int,
+        full: str,
+        *,
+        events: Sequence[Told] = (),
+        labels: Sequence[Any] = (),
+    ) -> Response:
+        """Acknowledge what is on the disk; say of all else that nothing of it was taken."""
+        if any(worker.done() for worker in workers):
+            return _refused(watcher, "stopped", items, "nothing is taken any more", 503)
+        try:
+            await parts.intake.put(record, events=events, labels=labels)
+        except OverloadedError as error:
+            return _refused(watcher, full, items, str(error), 429)
+        except UnavailableError as error:
+            return _refused(watcher, "not_kept", items, str(error), 503)
         return Response(status_code=202)
 
     async def metrics(request: Request) -> Response:
@@ -100,7 +119,7 @@ def build_app(
         return Response(encode(registry), media_type=content_type)
 
     async def windows(_: Request) -> Response:
-        return JSONResponse(watcher.report())
+        return JSONResponse(parts.consumer.report())
 
     async def live(_: Request) -> Response:
         return JSONResponse({"live": True})
@@ -133,4 +152,5 @@ async def _body(request: Request, limit: int) -> bytes | None:
 
 def _refused(watcher: Watcher, reason: str, events: int, message: str, status: int) -> Response:
     watcher.metrics.dropped.labels(reason).inc(events)
-    return JSONResponse({"error": message}, status)
+    again = {"Retry-After": "1"} if status in (429, 503) else None
+    return JSONResponse({"error": message}, status, again)

@@ -16,6 +16,9 @@ from davy.drift.result import DriftResult
 _FEATURE = ("model", "version", "feature", "detector")
 _VERSION = ("model", "version")
 
+# Counters that survive a restart: their names in the ledger.
+EVENTS = "events"
+
 
 class DetectorMetrics:
     """The detector's metrics on one registry.
@@ -79,6 +82,13 @@ class DetectorMetrics:
             (*_VERSION, "type"),
             registry=registry,
         )
+        self.late_rows = Counter(
+            "davy_detector_late_rows",
+            "Rows that came too late for their place in the order of events; they count in the "
+            "window that was open then.",
+            _VERSION,
+            registry=registry,
+        )
         self.dropped = Counter(
             "davy_detector_dropped",
             "Payload events that were not used, by reason.",
@@ -91,6 +101,9 @@ class DetectorMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
             registry=registry,
         )
+
+        # By their names in the ledger.
+        self._kept: Mapping[str, Counter] = {EVENTS: self.events}
 
     def window(
         self, model: str, version: str, result: DriftResult, streaks: Streaks, now: datetime
@@ -107,6 +120,12 @@ class DetectorMetrics:
             self.effect.labels(*labels).set(item.effect)
             self.p_value.labels(*labels).set(item.p_value)
             self.active.labels(*labels).set(1 if streak and streak.active else 0)
+
+    def counted(self, rises: Mapping[tuple[str, tuple[str, ...]], int]) -> None:
+        """Add what the ledger has counted; a rise by 0 makes a series known."""
+        for (name, labels), rise in rises.items():
+            if counter := self._kept.get(name):
+                counter.labels(*labels).inc(rise)
 
     def forget(self, model: str, version: str) -> None:
         """Remove the gauges of a version that is no longer watched, so that no alert hangs."""

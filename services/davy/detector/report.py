@@ -13,7 +13,10 @@ from davy.detector.state import Failure, Tested, Watched
 
 
 def report(
-    watched: Iterable[Watched], failures: Mapping[str, Failure], dropped: Mapping[str, int]
+    watched: Iterable[Watched],
+    failures: Mapping[str, Failure],
+    dropped: Mapping[str, int],
+    waiting: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return every version with its last windows, oldest first.
 
@@ -21,7 +24,7 @@ def report(
     infinity, so that is the text "inf" or "-inf".
     """
     return {
-        "versions": [_version(item) for item in watched],
+        "versions": [_version(item, waiting) for item in watched],
         "not_watched": [
             {"version": version, "reason": failure.reason, "message": failure.message}
             for version, failure in failures.items()
@@ -30,13 +33,13 @@ def report(
     }
 
 
-def _version(watched: Watched) -> dict[str, Any]:
+def _version(watched: Watched, waiting: Mapping[str, int]) -> dict[str, Any]:
     return {
         "model": watched.subject.model,
         "version": watched.subject.version,
         "window_rows": watched.subject.rules.window_rows,
         "rows": watched.windower.rows,
-        "waiting": watched.windower.waiting,
+        "waiting": waiting.get(watched.subject.version, 0),
         "active": [{"feature": f, "detector": d} for f, d in watched.active],
         "windows": [_tested(item) for item in watched.history],
     }

@@ -16,10 +16,10 @@ from davy.core import logging
 from davy.core.clock import SystemClock
 from davy.core.errors import ConfigurationError, ConflictError
 from davy.detector.app import build_app
+from davy.detector.assembly import assemble
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.packages import FolderPackages
 from davy.detector.settings import DetectorSettings
-from davy.detector.watcher import Watcher
 from davy.drift import tabular_alibi
 
 SHUTDOWN_SECONDS = 3
@@ -31,9 +31,9 @@ def serve(settings: DetectorSettings) -> None:
     Raises
     ------
     ConflictError
-        The port is in use.
+        The port is in use; another detector uses the state's folder.
     ConfigurationError
-        The address is not one of this machine's.
+        The address is not one of this machine's; the state's folder cannot be used.
     MissingDependencyError
         The engine is "alibi" and alibi-detect is not installed.
     """
@@ -45,13 +45,15 @@ def serve(settings: DetectorSettings) -> None:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    watcher = Watcher(FolderPackages(settings), settings, DetectorMetrics(registry), clock)
+    parts = assemble(settings, FolderPackages(settings), DetectorMetrics(registry), clock)
     warm_up = tabular_alibi.load if settings.engine == "alibi" else lambda: None
-    app = build_app(watcher, registry, settings, clock, warm_up)
+    app = build_app(parts, registry, settings, clock, warm_up)
     with _bind(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         if not settings.store.is_dir():
             log.warning("store_not_there", store=str(settings.store))
+        if settings.state is None:
+            log.warning("state_not_kept", fix="Set DAVY_DETECTOR_STATE to a folder that lasts")
         log.info("listening", address=f"http://{host}:{port}", engine=settings.engine)
         config = uvicorn.Config(
             app,
@@ -62,7 +64,10 @@ def serve(settings: DetectorSettings) -> None:
         # uvicorn raises the signal again when it is done: a clean end is not a death by signal.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            parts.close()
     log.info("stopped")
 
 

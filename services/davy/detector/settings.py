@@ -54,10 +54,38 @@ class DetectorSettings(DavySettings):
         30.0, gt=0, description="How long a request's row waits for its response's score."
     )
     pending_events: int = Field(
-        5000, ge=1, description="Requests and responses held per version while they wait to meet."
+        20000, ge=1, description="Requests, and responses, held while they wait to meet."
+    )
+    pending_bytes: int = Field(
+        128 * 1024 * 1024, ge=1, description="Bytes of the bodies held while they wait to meet."
+    )
+    lateness_seconds: float = Field(
+        2.0,
+        ge=0,
+        description="How long rows are held, so that they enter windows in the order of their "
+        "events' times.",
+    )
+    remembered_exchanges: int = Field(
+        1_000_000,
+        ge=1000,
+        description="Exchanges whose ids are remembered, so that none counts twice.",
     )
     queue_events: int = Field(
-        5000, ge=1, description="Events held between the web server and the windows; then dropped."
+        5000, ge=1, description="Events held between the web server and the windows; then 429."
+    )
+    queue_bytes: int = Field(
+        128 * 1024 * 1024, ge=1, description="Bytes held there, as they were posted; then 429."
+    )
+    state: Path | None = Field(
+        None,
+        description="Folder of the journal and the counts, for this detector alone: what it has "
+        "acknowledged survives a crash. Without one it ends with the process.",
+    )
+    segment_bytes: int = Field(
+        64 * 1024 * 1024, ge=4096, description="Size at which the journal begins a new file."
+    )
+    journal_bytes: int = Field(
+        1024 * 1024 * 1024, ge=4096, description="Size of the journal from which on it is 429."
     )
     body_bytes: int = Field(
         32 * 1024 * 1024, ge=1, description="Largest accepted body, in bytes; a larger one is 413."

@@ -1,10 +1,10 @@
-"""The detector at work: samples in, one version after another windowed and tested.
+"""The detector at work: exchanges in, one version after another windowed and tested.
 
-Belongs here: the queue, the versions that are watched, when a window is tested, what is kept of
-the verdicts. Not here: HTTP (`app.py`), statistics (`davy.drift`).
+Belongs here: the versions that are watched, when a window is tested, what is kept of the verdicts.
+Not here: the queue and its order (`consumer.py`), HTTP (`app.py`), statistics (`davy.drift`).
 
-One task takes samples in order, so that nothing is locked; reading a package and testing a
-window run in a worker thread meanwhile, and the queue holds what arrives.
+One task takes exchanges in order, so that nothing is locked; reading a package and testing a
+window run in a worker thread meanwhile.
 """
 
 from __future__ import annotations
@@ -13,24 +13,34 @@ import asyncio
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from davy.core.clock import Clock
 from davy.core.errors import IntegrityError, NotFoundError
 from davy.core.logging import get_logger
-from davy.detector.metrics import DetectorMetrics
+from davy.detector.ledger import Ledger
+from davy.detector.metrics import EVENTS, DetectorMetrics
 from davy.detector.packages import Packages, Subject
+from davy.detector.pairing import Exchange
 from davy.detector.report import report
-from davy.detector.samples import Number, Sample
+from davy.detector.samples import Number
 from davy.detector.settings import DetectorSettings
-from davy.detector.state import Failure, Tested, Watched
+from davy.detector.state import (
+    Failure,
+    Tested,
+    Watched,
+    pack,
+    read_streaks,
+    unpack,
+    write_streaks,
+)
 from davy.detector.windows import Row, Window, Windower
 from davy.drift.judge import TestKey, persist
 from davy.drift.result import DriftResult
 
 # Unknown versions come from the network: remember only so many of them.
 FAILURES = 256
-TICK_SECONDS = 1.0
 
 
 class Watcher:
@@ -46,6 +56,9 @@ class Watcher:
         Where verdicts and counts are shown.
     clock : Clock
         Wall and monotonic time.
+    ledger : Ledger
+        Keeps the rows of open windows and the streaks; every method here runs in one of its
+        transactions.
     """
 
     def __init__(
@@ -54,57 +67,52 @@ class Watcher:
         settings: DetectorSettings,
         metrics: DetectorMetrics,
         clock: Clock,
+        ledger: Ledger,
     ) -> None:
         self.metrics = metrics
         self._packages = packages
         self._settings = settings
         self._clock = clock
         self._log = get_logger("detector")
-        self._queue: asyncio.Queue[Sample] = asyncio.Queue(settings.queue_events)
+        self._ledger = ledger
         self._watched: OrderedDict[str, Watched] = OrderedDict()
         self._failures: OrderedDict[str, Failure] = OrderedDict()
 
-    def accept(self, samples: Iterable[Sample]) -> int:
-        """Queue samples without waiting; return how many there was no room for."""
-        dropped = 0
-        for sample in samples:
-            try:
-                self._queue.put_nowait(sample)
-            except asyncio.QueueFull:
-                dropped += 1
-        if dropped:
-            self.metrics.dropped.labels("queue_full").inc(dropped)
-        return dropped
+    async def take(self, exchange: Exchange) -> Subject | None:
+        """Put an exchange's row into its version's windows, and return whose it is.
 
-    async def run(self) -> None:
-        """Take samples until cancelled; also ends windows that only grow old."""
-        ticked = self._clock.monotonic()
-        while True:
-            try:
-                sample = await asyncio.wait_for(self._queue.get(), TICK_SECONDS)
-            except TimeoutError:
-                sample = None
-            if sample is not None:
-                await self.take(sample)
-            if self._clock.monotonic() - ticked >= TICK_SECONDS:
-                ticked = self._clock.monotonic()
-                await self.tick()
-
-    async def take(self, sample: Sample) -> None:
-        """Put one sample into its version's windows; one of no use is counted, never raised."""
-        watched = await self._of(sample.version)
+        One of no use is counted by its reason, never raised; so is one that was counted before a
+        restart, and for that only its subject is found.
+        """
+        halves = 2 if exchange.response else 1
+        watched = await self._of(exchange.version)
         if isinstance(watched, str):
-            self.metrics.dropped.labels(watched).inc()
-            return
+            self._drop(exchange, watched, halves)
+            return None
         now = self._clock.monotonic()
         watched.heard = now
-        reason = self._put(watched, sample, now)
-        if reason:
-            self.metrics.dropped.labels(reason).inc()
-            return
         subject = watched.subject
-        self.metrics.events.labels(subject.model, subject.version, sample.kind).inc()
+        values = _features(exchange.request.sample.values, subject.categories)
+        if values is None:
+            self._drop(exchange, "other_features", halves)
+            return None
+        if exchange.settled:
+            return subject
+        names = (subject.model, subject.version)
+        self._ledger.count(EVENTS, (*names, "request"))
+        score = math.nan
+        if exchange.response is not None:
+            score = exchange.response.sample.values.get(subject.output, math.nan)
+            if math.isfinite(score):
+                self._ledger.count(EVENTS, (*names, "response"))
+            else:
+                score = math.nan
+                self._drop(exchange, "no_score", 1)
+        cells = pack(values, score, subject.categories)
+        number = self._ledger.add_row(subject.version, exchange.time.isoformat(), cells)
+        watched.windower.add(Row(exchange.time, values, score, number), now)
         await self._test(watched)
+        return subject
 
     async def tick(self) -> None:
         """End what has grown old: waiting rows, windows, versions unheard of."""
@@ -114,24 +122,18 @@ class Watcher:
             if now - watched.heard >= self._settings.forget_seconds:
                 self._forget(watched.subject.version)
 
-    def report(self) -> dict[str, Any]:
+    def report(self, waiting: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Return what GET /windows shows; see `davy.detector.report`."""
         return report(
-            self._watched.values(), self._failures, dict(self.metrics.dropped_by_reason())
+            self._watched.values(),
+            self._failures,
+            dict(self.metrics.dropped_by_reason()),
+            waiting or {},
         )
 
-    def _put(self, watched: Watched, sample: Sample, now: float) -> str | None:
-        """Return the reason for which a sample is of no use, or None."""
-        if sample.kind == "response":
-            score = sample.values.get(watched.subject.output)
-            if score is None or not math.isfinite(score):
-                return "no_score"
-            return watched.windower.response(sample.id, score, now)
-        values = _features(sample.values, watched.subject.categories)
-        if values is None:
-            return "other_features"
-        row = Row(sample.time, values)
-        return watched.windower.request(sample.id, row, now)
+    def _drop(self, exchange: Exchange, reason: str, events: int) -> None:
+        if not exchange.settled:
+            self.metrics.dropped.labels(reason).inc(events)
 
     async def _of(self, version: str) -> Watched | str:
         """Return a version's state, reading its package the first time; or why there is none."""
@@ -174,11 +176,17 @@ class Watcher:
             categories=subject.categories,
             window_rows=subject.rules.window_rows,
             window_seconds=settings.window_seconds,
-            join_seconds=settings.join_seconds,
-            pending=settings.pending_events,
+            lateness_seconds=settings.lateness_seconds,
         )
+        now = self._clock.monotonic()
+        for number, time, cells in self._ledger.rows(subject.version):
+            kept = unpack(cells, subject.categories)
+            if kept is not None:  # else of a package that was replaced under its name
+                values, score = kept
+                windower.add(Row(datetime.fromisoformat(time), values, score, number), now)
+        streaks = read_streaks(self._ledger.streaks(subject.version))
         history: deque[Tested] = deque(maxlen=settings.history_windows)
-        return Watched(subject, windower, self._clock.monotonic(), history=history)
+        return Watched(subject, windower, now, streaks, history)
 
     def _failed(self, version: str, error: Exception) -> str:
         if isinstance(error, NotFoundError):
@@ -200,12 +208,14 @@ class Watcher:
     def _forget(self, version: str) -> None:
         model = self._watched.pop(version).subject.model
         self.metrics.forget(model, version)
+        self._ledger.drop_version(version)
         self._log.info("version_forgotten", model=model, version=version)
 
     async def _test(self, watched: Watched) -> None:
         while (window := watched.windower.pop(self._clock.monotonic())) is not None:
             subject = watched.subject
             began = self._clock.monotonic()
+            self._ledger.drop_rows(window.numbers)
             try:
                 result = await asyncio.to_thread(subject.detector.test, window.columns)
             except Exception as error:  # an engine's fault must not stop the other versions
@@ -215,8 +225,8 @@ class Watcher:
             seconds = self._clock.monotonic() - began
             self._keep(watched, window, result, seconds)
             await self._score(subject, window, result)
-        if orphans := watched.windower.take_orphans():
-            self.metrics.dropped.labels("orphan").inc(orphans)
+        if late := watched.windower.take_late():
+            self.metrics.late_rows.labels(watched.subject.model, watched.subject.version).inc(late)
 
     async def _score(self, subject: Subject, window: Window, result: DriftResult) -> None:
         """Show the share of outliers: each request gave one row, so it may be held to the rate."""
@@ -236,6 +246,7 @@ class Watcher:
     def _keep(self, watched: Watched, window: Window, result: DriftResult, seconds: float) -> None:
         subject, before = watched.subject, watched.active
         watched.streaks = persist(watched.streaks, result, subject.rules)
+        self._ledger.save_streaks(subject.version, write_streaks(watched.streaks))
         watched.history.append(Tested(window, result, watched.active, seconds))
         self.metrics.window(
             subject.model, subject.version, result, watched.streaks, self._clock.now()
@@ -268,10 +279,14 @@ def _features(
     found: dict[str, Number] = {}
     for name, category in categories.items():
         value = values.get(name)
-        if value is None or (category and not isinstance(value, int)):
+        if value is None or (category and not _is_int64(value)):
             return None
         found[name] = int(value) if category else float(value)
     return found
+
+
+def _is_int64(value: Number) -> bool:
+    return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 def _labels(keys: Iterable[TestKey]) -> list[str]:

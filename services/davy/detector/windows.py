@@ -1,36 +1,39 @@
-"""Rows into windows: a request's row meets its score, and so many rows make a window.
+"""Rows into windows: so many rows, in the order of their events' times, make a window.
 
-Belongs here: the windower of one model version; time is passed in. Not here: events, tests.
+Belongs here: the windower of one model version; time is passed in. Not here: events and their
+pairing, tests.
 
-Memory is bounded: at most `Windower.pending` requests and as many responses wait, the oldest
-giving way, and a window never holds more rows than it needs. A crash loses the window that was
-being filled, and nothing else.
+Rows come a little out of order. Each is held for ``lateness_seconds``, of the events' time or of
+the clock's, and goes into its window by its event's time; one that comes later still goes into the
+window that is open then, and is counted. A window holds no more rows than it needs.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
 from davy.drift.distance import FeatureWindow, Values
 from davy.protocol.names import SCORE
 
-Refusal = Literal["duplicate", "late"]
-"""Why an event is of no use: it was told before; its request had stopped waiting for it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request's row of feature values, at the time of its event."""
+    """One request's row of feature values, at the time of its event; NaN where it has no score.
+
+    ``number`` is the ledger's.
+    """
 
     time: datetime
     values: Mapping[str, float | int]
+    score: float = math.nan
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Window:
     """A window that ended: its columns, and the span of its events' times.
 
     ``scored`` is the number of rows whose response was found; the others have NaN for a score.
+    ``numbers`` are those of its rows in the ledger.
     """
 
     columns: FeatureWindow
@@ -45,6 +49,14 @@ class Window:
     scored: int
     start: datetime
     end: datetime
+    numbers: tuple[int, ...] = ()
+
+
+class _Held(NamedTuple):
+    time: datetime
+    turn: int
+    came: float
+    row: Row
 
 
 @dataclass(slots=True)
@@ -59,107 +71,75 @@ class Windower:
         Rows of a full window.
     window_seconds : float
         Age at which a window ends though it is not full.
-    join_seconds : float
-        How long a row waits for its score.
-    pending : int
-        Requests, and responses, that may wait at once.
+    lateness_seconds : float
+        How long a row may come after one of a later time and still stand before it.
     """
 
     categories: Mapping[str, bool]
     window_rows: int
     window_seconds: float
-    join_seconds: float
-    pending: int
-    _requests: OrderedDict[str, tuple[float, Row]] = field(default_factory=OrderedDict)
-    _responses: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-    # Settled ids, and whether their response has come.
-    _seen: OrderedDict[str, bool] = field(default_factory=OrderedDict)
-    _rows: list[tuple[Row, float]] = field(default_factory=list)
+    lateness_seconds: float = 0.0
+    _held: list[_Held] = field(default_factory=list)
+    _rows: list[Row] = field(default_factory=list)
     _opened: float = 0.0
-    _orphans: int = 0
+    _turn: int = 0
+    _newest: datetime | None = None
+    _released: datetime | None = None
+    _late: int = 0
 
     @property
     def rows(self) -> int:
         """Rows in the window that is being filled."""
-        return len(self._rows)
+        return len(self._rows) + len(self._held)
 
-    @property
-    def waiting(self) -> int:
-        """Rows that wait for their score."""
-        return len(self._requests)
+    def add(self, row: Row, now: float) -> None:
+        """Take a row at monotonic time `now`."""
+        if not self.rows:
+            self._opened = now
+        self._turn += 1
+        if self._released is not None and row.time < self._released:
+            self._late += 1
+        heapq.heappush(self._held, _Held(row.time, self._turn, now, row))
+        if self._newest is None or row.time > self._newest:
+            self._newest = row.time
 
-    def request(self, event_id: str, row: Row, now: float) -> Refusal | None:
-        """Take a request's row at monotonic time `now`, or return why not."""
-        if event_id in self._requests or event_id in self._seen:
-            return "duplicate"
-        if event_id in self._responses:
-            _, score = self._responses.pop(event_id)
-            self._settle(event_id, row, score, now)
-        else:
-            self._requests[event_id] = (now, row)
-        return None
-
-    def response(self, event_id: str, score: float, now: float) -> Refusal | None:
-        """Take a response's score at monotonic time `now`, or return why not."""
-        if event_id in self._responses or self._seen.get(event_id, False):
-            return "duplicate"
-        if event_id in self._seen:
-            self._seen[event_id] = True
-            return "late"
-        if event_id in self._requests:
-            _, row = self._requests.pop(event_id)
-            self._settle(event_id, row, score, now)
-        else:
-            self._responses[event_id] = (now, score)
-            while len(self._responses) > self.pending:
-                self._responses.popitem(last=False)
-                self._orphans += 1
-        return None
-
-    def take_orphans(self) -> int:
-        """Return how many responses were let go without a request since this was last asked."""
-        found, self._orphans = self._orphans, 0
+    def take_late(self) -> int:
+        """Return how many rows came too late for their place since this was last asked."""
+        found, self._late = self._late, 0
         return found
 
     def pop(self, now: float) -> Window | None:
         """Return a window that has ended by monotonic time `now`, and begin the next."""
-        self._expire(now)
-        old = bool(self._rows) and now - self._opened >= self.window_seconds
+        old = self.rows > 0 and now - self._opened >= self.window_seconds
+        self._release(now, everything=old)
         if len(self._rows) < self.window_rows and not old:
             return None
         taken, self._rows = self._rows[: self.window_rows], self._rows[self.window_rows :]
         self._opened = now
         return _window(taken, self.categories)
 
-    def _expire(self, now: float) -> None:
-        while self._requests:
-            event_id, (came, row) = next(iter(self._requests.items()))
-            if now - came < self.join_seconds and len(self._requests) <= self.pending:
+    def _release(self, now: float, *, everything: bool) -> None:
+        if self._newest is None:
+            return
+        lateness = self.lateness_seconds
+        ripe = self._newest - timedelta(seconds=lateness)
+        while self._held and len(self._rows) < self.window_rows:
+            first = self._held[0]
+            if not (everything or first.time <= ripe or now - first.came >= lateness):
                 break
-            del self._requests[event_id]
-            self._settle(event_id, row, None, now)
-        while self._responses:
-            event_id, (came, _) = next(iter(self._responses.items()))
-            if now - came < self.join_seconds:
-                break
-            del self._responses[event_id]
-            self._orphans += 1
-
-    def _settle(self, event_id: str, row: Row, score: float | None, now: float) -> None:
-        if not self._rows:
-            self._opened = now
-        self._rows.append((row, math.nan if score is None else score))
-        self._seen[event_id] = score is not None
-        while len(self._seen) > self.pending:
-            self._seen.popitem(last=False)
+            heapq.heappop(self._held)
+            self._rows.append(first.row)
+            if self._released is None or first.time > self._released:
+                self._released = first.time
 
 
-def _window(taken: Sequence[tuple[Row, float]], categories: Mapping[str, bool]) -> Window:
+def _window(taken: Sequence[Row], categories: Mapping[str, bool]) -> Window:
     columns: dict[str, Values] = {
-        name: np.array([row.values[name] for row, _ in taken], np.int64 if category else float)
+        name: np.array([row.values[name] for row in taken], np.int64 if category else float)
         for name, category in categories.items()
     }
-    columns[SCORE] = np.array([score for _, score in taken], float)
-    times = [row.time for row, _ in taken]
+    columns[SCORE] = np.array([row.score for row in taken], float)
+    times = [row.time for row in taken]
     scored = int(np.isfinite(columns[SCORE]).sum())
-    return Window(columns, len(taken), scored, min(times), max(times))
+    numbers = tuple(row.number for row in taken)
+    return Window(columns, len(taken), scored, min(times), max(times), numbers)

@@ -1,3 +1,5 @@
+import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -6,13 +8,15 @@ from prometheus_client import CollectorRegistry
 
 from davy.core.clock import ManualClock
 from davy.core.errors import IntegrityError, NotFoundError
+from davy.detector.assembly import assemble
+from davy.detector.intake import Entry
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.packages import Subject
 from davy.detector.samples import Sample
 from davy.detector.settings import DetectorSettings
-from davy.detector.watcher import Watcher
 from davy.drift.judge import Null, Rules
 from davy.drift.tabular import tabular_detector
+from davy.protocol.events import REQUEST, RESPONSE, PayloadEvent
 
 START = datetime(2017, 12, 1, tzinfo=UTC)
 ROWS = 50
@@ -73,12 +77,55 @@ def packages():
 
 @pytest.fixture
 def settings(tmp_path):
-    return DetectorSettings(store=tmp_path, engine="native", queue_events=500, versions=2)
+    return DetectorSettings(
+        store=tmp_path, engine="native", queue_events=500, versions=2, lateness_seconds=0
+    )
 
 
 @pytest.fixture
-def watcher(packages, settings, registry, clock):
-    return Watcher(packages, settings, DetectorMetrics(registry), clock)
+def pairs():
+    """Return the list of pairs that were heard of."""
+    return []
+
+
+@pytest.fixture
+def parts(packages, settings, registry, clock, pairs):
+    found = assemble(settings, packages, DetectorMetrics(registry), clock, on_pair=pairs.append)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def watcher(parts):
+    return parts.watcher
+
+
+@pytest.fixture
+def feed(parts):
+    """Return a function that takes samples as if each had been posted alone."""
+    places = itertools.count()
+
+    def run(samples):
+        entries = [
+            Entry(place, place + 1, [told(sample)])
+            for sample, place in zip(samples, places, strict=False)
+        ]
+        for entry in entries:
+            asyncio.run(parts.consumer.apply([entry]))
+
+    return run
+
+
+@pytest.fixture
+def tick(parts):
+    """Return a function that ends what has grown old."""
+    return lambda: asyncio.run(parts.consumer.tick())
+
+
+def told(sample):
+    kind = REQUEST if sample.kind == "request" else RESPONSE
+    event = PayloadEvent(sample.id, kind, "/s", sample.time, "m", "", sample.version, 1.0, b"{}")
+    return event, sample
 
 
 @pytest.fixture

@@ -54,8 +54,8 @@ def exchange(number, shift=0.0, price=None):
 
 
 @pytest.fixture
-def client(watcher, registry, settings, clock):
-    with TestClient(build_app(watcher, registry, settings, clock)) as client:
+def client(parts, registry, settings, clock):
+    with TestClient(build_app(parts, registry, settings, clock)) as client:
         yield client
 
 
@@ -140,9 +140,9 @@ def test_a_structured_event_is_a_415_that_says_what_to_send(client):
     assert BATCH_CONTENT_TYPE in answer.json()["error"]
 
 
-def test_a_body_too_large_is_a_413(watcher, registry, settings, clock):
+def test_a_body_too_large_is_a_413(parts, registry, settings, clock):
     small = settings.model_copy(update={"body_bytes": 100})
-    with TestClient(build_app(watcher, registry, small, clock)) as client:
+    with TestClient(build_app(parts, registry, small, clock)) as client:
         assert client.post("/", content=b"x" * 101).status_code == 413
         assert client.get("/windows").json()["dropped"] == {"too_large": 1}
 
@@ -156,24 +156,24 @@ def test_events_of_an_unknown_version_are_taken_and_dropped_with_the_reason(clie
     wait(lambda: client.get("/windows").json()["dropped"] == {"unknown_version": 2})
 
 
-def test_ready_once_the_engine_is_there(watcher, registry, settings, clock):
+def test_ready_once_the_engine_is_there(parts, registry, settings, clock):
     held = True
 
     def load_the_engine():
         while held:
             time.sleep(0.005)
 
-    with TestClient(build_app(watcher, registry, settings, clock, load_the_engine)) as client:
+    with TestClient(build_app(parts, registry, settings, clock, load_the_engine)) as client:
         assert client.get("/health/live").status_code == 200
         assert client.get("/health/ready").status_code == 503
         held = False
         wait(lambda: client.get("/health/ready").status_code == 200)
 
 
-def test_never_ready_when_the_engine_cannot_be_loaded(watcher, registry, settings, clock):
+def test_never_ready_when_the_engine_cannot_be_loaded(parts, registry, settings, clock):
     def load_the_engine():
         raise DavyError("cannot be imported")
 
-    with TestClient(build_app(watcher, registry, settings, clock, load_the_engine)) as client:
+    with TestClient(build_app(parts, registry, settings, clock, load_the_engine)) as client:
         time.sleep(0.05)
         assert client.get("/health/ready").status_code == 503

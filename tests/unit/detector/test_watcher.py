@@ -1,4 +1,3 @@
-import asyncio
 import json
 import math
 from dataclasses import replace
@@ -9,14 +8,6 @@ import pytest
 ROWS = 50
 
 
-def feed(watcher, samples):
-    async def run():
-        for sample in samples:
-            await watcher.take(sample)
-
-    asyncio.run(run())
-
-
 def value(registry, name, **labels):
     return registry.get_sample_value(name, labels)
 
@@ -24,8 +15,8 @@ def value(registry, name, **labels):
 PRICE = {"model": "m", "version": "v1", "feature": "price"}
 
 
-def test_a_clean_window_is_ok_and_shown(watcher, traffic, registry, clock):
-    feed(watcher, traffic(ROWS))
+def test_a_clean_window_is_ok_and_shown(traffic, registry, clock, feed):
+    feed(traffic(ROWS))
     assert value(registry, "davy_window_rows", model="m", version="v1") == ROWS
     end = value(registry, "davy_window_end_timestamp_seconds", model="m", version="v1")
     assert end == clock.now().timestamp()
@@ -40,18 +31,18 @@ def test_a_clean_window_is_ok_and_shown(watcher, traffic, registry, clock):
 
 
 def test_a_drift_is_active_after_the_second_window_and_over_after_two_quiet_ones(
-    watcher, traffic, registry
+    traffic, registry, feed
 ):
     seen = []
     for seed, shift in enumerate((0, 3, 3, 3, 0, 0)):
-        feed(watcher, traffic(ROWS, seed=seed, shift=shift))
+        feed(traffic(ROWS, seed=seed, shift=shift))
         seen.append(value(registry, "davy_drift_active", **PRICE, detector="ks"))
     assert seen == [0, 0, 1, 1, 1, 0]
 
 
-def test_a_column_that_turns_null_is_drift_of_its_missing_share(watcher, traffic, registry):
+def test_a_column_that_turns_null_is_drift_of_its_missing_share(traffic, registry, feed):
     for seed in (1, 2):
-        feed(watcher, traffic(ROWS, seed=seed, null=True))
+        feed(traffic(ROWS, seed=seed, null=True))
     assert value(registry, "davy_drift_active", **PRICE, detector="missing") == 1
     assert value(registry, "davy_drift_active", **PRICE, detector="ks") == 0
     effect = value(registry, "davy_drift_effect", **PRICE, detector="ks")
@@ -78,39 +69,39 @@ def scoring(packages, monkeypatch):
 
 
 @pytest.mark.usefixtures("scoring")
-def test_the_share_of_outliers_is_that_of_the_last_window(watcher, traffic, registry):
+def test_the_share_of_outliers_is_that_of_the_last_window(traffic, registry, feed):
     def share():
         return value(registry, SHARE, model="m", version="v1")
 
     samples = traffic(ROWS)
     for place in (0, 20, 40):
         samples[place] = replace(samples[place], values={"price": 50.0, "department": 1})
-    feed(watcher, samples)
+    feed(samples)
     assert share() == 3 / ROWS
-    feed(watcher, traffic(ROWS, seed=1))
+    feed(traffic(ROWS, seed=1))
     assert share() == 0
-    feed(watcher, traffic(ROWS, seed=2, null=True))
+    feed(traffic(ROWS, seed=2, null=True))
     assert math.isnan(share())
     # The verdict on drift is there all the same.
     assert value(registry, "davy_drift_effect", **PRICE, detector="missing") == 1
 
 
 @pytest.mark.usefixtures("scoring")
-def test_a_few_rows_have_no_share_of_outliers(watcher, traffic, registry, settings, clock):
-    feed(watcher, traffic(3))
+def test_a_few_rows_have_no_share_of_outliers(traffic, registry, settings, clock, feed, tick):
+    feed(traffic(3))
     clock.sleep(settings.window_seconds + 1)
-    asyncio.run(watcher.tick())
+    tick()
     assert value(registry, "davy_window_rows", model="m", version="v1") == 3
     assert math.isnan(value(registry, SHARE, model="m", version="v1"))
 
 
-def test_without_a_scorer_there_is_no_share_of_outliers(watcher, traffic, registry):
-    feed(watcher, traffic(ROWS))
+def test_without_a_scorer_there_is_no_share_of_outliers(traffic, registry, feed):
+    feed(traffic(ROWS))
     assert value(registry, SHARE, model="m", version="v1") is None
 
 
-def test_the_report_shows_the_last_windows_as_json(watcher, traffic, packages):
-    feed(watcher, traffic(ROWS, shift=3) + traffic(3, seed=1))
+def test_the_report_shows_the_last_windows_as_json(watcher, traffic, packages, feed):
+    feed(traffic(ROWS, shift=3) + traffic(3, seed=1))
     report = json.loads(json.dumps(watcher.report(), allow_nan=False))
     (version,) = report["versions"]
     assert (version["version"], version["rows"]) == ("v1", 3)
@@ -128,98 +119,104 @@ def test_the_report_shows_the_last_windows_as_json(watcher, traffic, packages):
     [("other", "unknown_version"), ("damaged", "package_untrusted"), ("", "no_version")],
 )
 def test_events_of_a_version_that_cannot_be_watched_are_counted_and_dropped(
-    watcher, traffic, registry, version, reason
+    watcher, traffic, registry, version, reason, feed
 ):
-    feed(watcher, traffic(2, version=version) + traffic(1))
+    feed(traffic(2, version=version) + traffic(1))
     assert value(registry, "davy_detector_dropped_total", reason=reason) == 4
     assert [item["version"] for item in watcher.report()["versions"]] == ["v1"]
 
 
-def test_a_version_that_could_not_be_read_is_tried_again_later(watcher, traffic, packages, clock):
-    feed(watcher, traffic(3, version="late"))
+def test_a_version_that_could_not_be_read_is_tried_again_later(
+    watcher, traffic, packages, clock, feed
+):
+    feed(traffic(3, version="late"))
     assert packages.loaded == ["late"]
     assert watcher.report()["not_watched"][0]["reason"] == "unknown_version"
     clock.sleep(31)
-    feed(watcher, traffic(1, version="late"))
+    feed(traffic(1, seed=1, version="late"))
     assert packages.loaded == ["late", "late"]
 
 
 def test_an_unreadable_package_of_an_unforeseen_kind_stops_nothing(
-    watcher, traffic, packages, registry, monkeypatch
+    traffic, packages, registry, monkeypatch, feed
 ):
     def load(version):
         raise RuntimeError("a format of the future")
 
     monkeypatch.setattr(packages, "load", load)
-    feed(watcher, traffic(1))
+    feed(traffic(1))
     assert value(registry, "davy_detector_dropped_total", reason="package_unreadable") == 2
 
 
-def test_a_request_with_other_features_is_dropped_with_the_reason(watcher, traffic, registry):
-    samples = traffic(1)
+def test_a_request_with_other_features_is_dropped_with_the_reason(traffic, registry, feed):
+    samples = traffic(2)
     samples[0].values.pop("price")
-    samples[1].values["score"] = float("nan")
-    feed(watcher, samples)
-    assert value(registry, "davy_detector_dropped_total", reason="other_features") == 1
+    samples[3].values["score"] = float("nan")
+    feed(samples)
+    # The response has no row to be the score of.
+    assert value(registry, "davy_detector_dropped_total", reason="other_features") == 2
     assert value(registry, "davy_detector_dropped_total", reason="no_score") == 1
 
 
-def test_a_category_that_comes_as_a_float_is_dropped(watcher, traffic, registry):
-    samples = traffic(1)
-    samples[0].values["department"] = 1.5
-    feed(watcher, samples)
-    assert value(registry, "davy_detector_dropped_total", reason="other_features") == 1
+def test_a_category_that_is_no_64_bit_integer_is_dropped(traffic, registry, feed):
+    for number, department in enumerate((1.5, 2**63)):
+        samples = traffic(1, seed=number)
+        samples[0].values["department"] = department
+        feed(samples)
+    assert value(registry, "davy_detector_dropped_total", reason="other_features") == 4
 
 
-def test_events_told_twice_count_once(watcher, traffic, registry):
-    feed(watcher, traffic(4) * 2)
+def test_events_told_twice_count_once(watcher, traffic, registry, feed):
+    feed(traffic(4) * 2)
     assert value(registry, "davy_detector_dropped_total", reason="duplicate") == 8
     assert watcher.report()["versions"][0]["rows"] == 4
 
 
 def test_responses_that_miss_their_request_are_losses_with_a_reason(
-    watcher, traffic, registry, clock, settings
+    traffic, registry, clock, settings, feed, tick
 ):
     samples = traffic(3)
     asked, answered = samples[0::2], samples[1::2]
-    feed(watcher, asked[:1])
+    feed(asked[:1])
     clock.sleep(settings.join_seconds)
-    asyncio.run(watcher.tick())
-    feed(watcher, answered)
+    tick()
+    feed(answered)
     clock.sleep(settings.join_seconds)
-    asyncio.run(watcher.tick())
-    asyncio.run(watcher.tick())
+    tick()
+    tick()
     assert value(registry, "davy_detector_dropped_total", reason="late") == 1
     assert value(registry, "davy_detector_dropped_total", reason="orphan") == 2
     assert value(registry, "davy_detector_dropped_total", reason="duplicate") is None
 
 
 def test_only_so_many_versions_are_watched_and_the_gauges_of_the_others_go(
-    watcher, traffic, registry
+    watcher, traffic, registry, feed
 ):
-    feed(watcher, traffic(ROWS, version="v1"))
-    feed(watcher, traffic(1, version="v2") + traffic(1, version="v3"))
+    feed(traffic(ROWS, version="v1"))
+    feed(traffic(1, version="v2") + traffic(1, version="v3"))
     assert [item["version"] for item in watcher.report()["versions"]] == ["v2", "v3"]
     assert value(registry, "davy_drift_active", **PRICE, detector="ks") is None
 
 
-def test_a_version_unheard_of_is_forgotten(watcher, traffic, registry, clock, settings):
-    feed(watcher, traffic(ROWS))
+def test_a_version_unheard_of_is_forgotten(watcher, traffic, registry, clock, settings, feed, tick):
+    feed(traffic(ROWS))
     gone = ("davy_window_rows", "davy_window_judged_timestamp_seconds")
     clock.sleep(settings.forget_seconds - 1)
-    asyncio.run(watcher.tick())
+    tick()
     assert value(registry, "davy_window_rows", model="m", version="v1") == ROWS
     clock.sleep(1)
-    asyncio.run(watcher.tick())
+    tick()
     for name in gone:
         assert value(registry, name, model="m", version="v1") is None
     assert watcher.report()["versions"] == []
 
 
-def test_a_window_that_grows_old_ends_as_insufficient(watcher, traffic, registry, clock, settings):
-    feed(watcher, traffic(10))
+def test_a_window_that_grows_old_ends_as_insufficient(
+    traffic, registry, clock, settings, feed, tick
+):
+    feed(traffic(10))
     clock.sleep(settings.window_seconds)
-    asyncio.run(watcher.tick())
+    tick()
     labels = {"model": "m", "version": "v1", "status": "insufficient"}
     assert value(registry, "davy_detector_windows_total", **labels) == 1
     assert value(registry, "davy_window_rows", model="m", version="v1") == 10
@@ -229,21 +226,40 @@ def test_a_window_that_grows_old_ends_as_insufficient(watcher, traffic, registry
 
 
 def test_an_engine_that_fails_costs_its_window_and_nothing_else(
-    watcher, traffic, registry, packages, monkeypatch
+    watcher, traffic, registry, packages, monkeypatch, feed
 ):
     class FailingDetector:
         def test(self, window):
             raise RuntimeError("inside the engine")
 
-    feed(watcher, traffic(1))
+    feed(traffic(1))
     subject = watcher._watched["v1"].subject
     object.__setattr__(subject, "detector", FailingDetector())
-    feed(watcher, traffic(ROWS, first=1))
+    feed(traffic(ROWS, first=1))
     labels = {"model": "m", "version": "v1", "status": "error"}
     assert value(registry, "davy_detector_windows_total", **labels) == 1
     assert watcher.report()["versions"][0]["rows"] == 1
 
 
-def test_a_full_queue_drops_and_counts(watcher, traffic, registry):
-    assert watcher.accept(traffic(300)) == 100
-    assert value(registry, "davy_detector_dropped_total", reason="queue_full") == 100
+def test_every_pair_of_a_watched_version_is_heard_of_once_ahead_of_its_window(
+    traffic, feed, tick, clock, settings, parts, registry, pairs
+):
+    samples = traffic(4)
+    feed(samples[:6])  # three exchanges
+    feed(samples[:2] + traffic(1, version="other", seed=1))
+    feed(samples[6:7])  # a request whose response does not come
+    clock.sleep(settings.join_seconds)
+    tick()
+    assert [(pair.version, pair.request.id, pair.response.id) for pair in pairs] == [
+        ("v1", f"0-{number}", f"0-{number}") for number in range(3)
+    ]
+    assert parts.consumer.report()["versions"][0]["rows"] == 4
+
+
+def test_one_who_hears_of_pairs_and_fails_costs_nothing(traffic, feed, parts, monkeypatch):
+    def fail(pair):
+        raise RuntimeError("not today")
+
+    monkeypatch.setattr(parts.consumer, "_on_pair", fail)
+    feed(traffic(2))
+    assert parts.consumer.report()["versions"][0]["rows"] == 2

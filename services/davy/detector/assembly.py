@@ -1,0 +1,94 @@
+"""The parts of a detector, put together once.
+
+Belongs here: who gets what. Not here: any part; the socket and the process (`serve.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from davy.core.clock import Clock
+from davy.detector.consumer import Consumer, nobody
+from davy.detector.intake import Intake
+from davy.detector.journal import FolderJournal, Journal, NoJournal
+from davy.detector.ledger import Ledger
+from davy.detector.metrics import DetectorMetrics
+from davy.detector.packages import Packages
+from davy.detector.pairing import OnPair, Pairing
+from davy.detector.settings import DetectorSettings
+from davy.detector.watcher import Watcher
+
+# Without a folder the ids are in memory, some 100 bytes each.
+REMEMBERED_IN_MEMORY = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A detector that is put together and does not run yet."""
+
+    journal: Journal
+    ledger: Ledger
+    intake: Intake
+    watcher: Watcher
+    consumer: Consumer
+
+    def close(self) -> None:
+        """Close its files."""
+        self.ledger.close()
+        if isinstance(self.journal, FolderJournal):
+            self.journal.close()
+
+
+def assemble(
+    settings: DetectorSettings,
+    packages: Packages,
+    metrics: DetectorMetrics,
+    clock: Clock,
+    on_pair: OnPair = nobody,
+) -> Parts:
+    """Put a detector together.
+
+    Parameters
+    ----------
+    settings : DetectorSettings
+        Sizes, times and folders.
+    packages : Packages
+        Where references and calibrations come from.
+    metrics : DetectorMetrics
+        Where verdicts and counts are shown.
+    clock : Clock
+        Wall and monotonic time.
+    on_pair : callable
+        Hears of every pair of a watched version, ahead of the windows.
+
+    Raises
+    ------
+    ConfigurationError, ConflictError
+        The state's folder cannot be used; another detector uses it.
+    """
+    state = settings.state
+    journal: Journal = NoJournal()
+    if state is not None:
+        state.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(state / "ledger.sqlite", remembered=settings.remembered_exchanges)
+        journal = FolderJournal(
+            state / "journal", segment_bytes=settings.segment_bytes, begin=ledger.position
+        )
+    else:
+        remembered = min(settings.remembered_exchanges, REMEMBERED_IN_MEMORY)
+        ledger = Ledger(remembered=remembered)
+    intake = Intake(
+        journal,
+        most=settings.queue_events,
+        most_bytes=settings.queue_bytes,
+        journal_bytes=settings.journal_bytes,
+    )
+    pairing = Pairing(
+        ledger,
+        join_seconds=settings.join_seconds,
+        pending=settings.pending_events,
+        pending_bytes=settings.pending_bytes,
+    )
+    watcher = Watcher(packages, settings, metrics, clock, ledger)
+    consumer = Consumer(intake, journal, ledger, pairing, watcher, metrics, clock, on_pair)
+    return Parts(journal, ledger, intake, watcher, consumer)
