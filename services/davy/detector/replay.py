@@ -23,12 +23,19 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, IntegrityError, InvalidInputError, NotFoundError
+from davy.core.errors import (
+    DavyError,
+    IntegrityError,
+    InvalidInputError,
+    MissingDependencyError,
+    NotFoundError,
+)
 from davy.core.logging import get_logger
 from davy.detector.parity import (
     NotReplayedError,
     PackagedModel,
     Skip,
+    check_runtime,
     difference,
     pseudonymised,
 )
@@ -290,6 +297,26 @@ class Replayer:
             self._log.warning(
                 "served_otherwise", version=source.version, request=request_id, what=what
             )
+
+
+def begin_replay(
+    models: Models, settings: DetectorSettings, registry: CollectorRegistry, clock: Clock
+) -> Replayer | None:
+    """Start a replayer; None where requests are not to be, or cannot be, executed again.
+
+    A detector without onnxruntime watches drift all the same, and the gate holds a rollout that is
+    to be judged by parity, since nobody counts it.
+    """
+    if settings.replay_share == 0:
+        return None
+    try:
+        check_runtime()
+    except MissingDependencyError as error:
+        get_logger("detector.replay").warning("nothing_is_replayed", error=str(error))
+        return None
+    replayer = Replayer(models, settings, ReplayMetrics(registry), clock)
+    replayer.start()
+    return replayer
 
 
 def _size(pair: Pair) -> int:

@@ -1,9 +1,9 @@
 """What a real predictor served, executed again: equal, corrupted, or not to be had."""
 
+import sys
 import threading
 import time
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,94 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.fixtures.logged_server import START, Logged, LoggedServer, logged
 from tests.fixtures.tiny_package import contract, write_tiny_package
 
 from davy.core.clock import ManualClock
 from davy.core.errors import IntegrityError
 from davy.detector.packages import FolderPackages
-from davy.detector.replay import Replayer, ReplayMetrics, Source
+from davy.detector.replay import Replayer, ReplayMetrics, Source, begin_replay
 from davy.detector.settings import DetectorSettings
 from davy.packaging.package import Package, write_package
-from davy.predictor.families import MetricFamilies
-from davy.predictor.metrics import PredictorMetrics
-from davy.predictor.model import load_model
-from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
-from davy.predictor.validation import InputPolicy
-from davy.protocol.events import REQUEST, RESPONSE, PayloadEvent
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import (
     InferRequest,
-    RequestedOutput,
     decode_response,
     encode_request,
     encode_response,
 )
-
-START = datetime(2026, 1, 5, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Logged:
-    """A pair as the detector's pairing gives it."""
-
-    version: str
-    request: PayloadEvent
-    response: PayloadEvent
-
-
-class Server:
-    """A real data plane that logs what it answers."""
-
-    def __init__(self, package: Package) -> None:
-        model = load_model(package.path, public_key=None)
-        metrics = PredictorMetrics(
-            MetricFamilies(CollectorRegistry()), model.contract, model.identity
-        )
-        self.version = model.contract.version
-        self.plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics)
-
-    def serve(self, name="r1", *, binary=False, outputs=(), factor=1.0, **columns) -> Logged:
-        rows = len(next(iter(columns.values()))) if columns else 2
-        whole = {
-            "kind": np.zeros(rows, np.int64),
-            "amount": np.linspace(0, 50, rows, dtype=np.float32),
-            "visits": np.full(rows, 3, np.float32),
-            "channel": np.ones(rows, np.int64),
-            **columns,
-        }
-        inputs = tuple(tensor(key, values) for key, values in whole.items())
-        request = InferRequest(inputs, name, tuple(RequestedOutput(item) for item in outputs))
-        answer = self.plane.infer(request)
-        spoilt = tuple(
-            replace(item, data=(item.data * factor).astype(item.data.dtype))
-            for item in answer.outputs
-        )
-        answer = replace(answer, id=name, outputs=spoilt)
-        names = [item.name for item in answer.outputs] if binary else []
-        return logged(
-            self.version,
-            encode_request(request, binary=binary),
-            encode_response(answer, binary=names),
-        )
-
-
-def logged(version, request, response, name="r1", **attributes):
-    def event(kind, encoded):
-        return PayloadEvent(
-            id=name,
-            type=kind,
-            source="/davy/predictor/tiny",
-            time=START,
-            service=attributes.get("service", ""),
-            namespace=attributes.get("namespace", ""),
-            version=version,
-            sample_rate=1.0,
-            body=encoded.body,
-            header_length=encoded.header_length,
-        )
-
-    return Logged(version, event(REQUEST, request), event(RESPONSE, response))
 
 
 def renamed(pair, name):
@@ -112,8 +41,8 @@ def package(tmp_path: Path) -> Package:
 
 
 @pytest.fixture
-def server(package: Package) -> Server:
-    return Server(package)
+def server(package: Package) -> LoggedServer:
+    return LoggedServer(package)
 
 
 @pytest.fixture
@@ -181,7 +110,7 @@ def test_what_a_server_answered_is_what_its_package_says(make, server, registry,
 
 
 def test_an_answer_from_other_weights_is_found(make, tmp_path, server, registry):
-    other = Server(write_tiny_package(tmp_path / "other", weight=0.031))
+    other = LoggedServer(write_tiny_package(tmp_path / "other", weight=0.031))
     pair = other.serve()
     body = pair.response.body.replace(other.version.encode(), server.version.encode())
     check(
@@ -393,7 +322,9 @@ def test_services_beyond_the_bound_are_not_counted_apart(make, server, registry,
 
 def test_open_models_are_bounded(make, tmp_path, registry):
     replayer = make(versions=1)
-    pairs = [Server(write_tiny_package(tmp_path, weight=weight)).serve() for weight in (0.03, 0.05)]
+    pairs = [
+        LoggedServer(write_tiny_package(tmp_path, weight=weight)).serve() for weight in (0.03, 0.05)
+    ]
     for pair in (*pairs, *pairs):
         check(replayer, pair)
     for pair in pairs:
@@ -429,8 +360,25 @@ def serve_words(folder, words):
     files = {"model.onnx": folder / "m.onnx", "reference.parquet": reference}
     package = write_package(folder / "store", fields, files, private_key=None)
     request = InferRequest((tensor("word", np.array(words, dtype=object)),), "r1")
-    answer = Server(package).plane.infer(request)
+    answer = LoggedServer(package).plane.infer(request)
     return logged(package.contract.version, encode_request(request), encode_response(answer))
+
+
+def begun(tmp_path, share):
+    settings = DetectorSettings(store=tmp_path, engine="native", replay_share=share)
+    return begin_replay(FolderPackages(settings), settings, CollectorRegistry(), ManualClock(START))
+
+
+def test_a_share_of_nothing_starts_nothing(tmp_path):
+    assert begun(tmp_path, 0) is None
+    replayer = begun(tmp_path, 0.1)
+    assert replayer is not None
+    replayer.close(5)
+
+
+def test_without_the_runtime_the_detector_goes_on_without_a_replay(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert begun(tmp_path, 0.1) is None
 
 
 def eventually(told, seconds=20):
