@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-rollout bench-serving bench-image lock image generate clean distclean
+.PHONY: help setup demo test test-cluster lint format bench bench-rollout bench-serving bench-image lock image generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 PYTEST := .venv/bin/python -m pytest
@@ -17,8 +17,12 @@ demo: setup ## The whole loop on a real retail year; KEEP=1 leaves it running
 
 test: setup ## All tests
 	@rm -f .coverage*
-	$(PYTEST) -n 2 -q -m "not e2e" --cov --cov-report=
+	$(PYTEST) -n 2 -q -m "not e2e and not node" --cov --cov-report=
 	$(PYTEST) -q -m e2e --cov --cov-append --cov-report=term
+
+test-cluster: setup ## On a Kubernetes node of its own, as root: 15 minutes; builds its programs the first time
+	.venv/bin/python -m tests.cluster.bed.node.programs
+	DAVY_BED=require $(PYTEST) -q -m node tests/cluster/node
 
 lint: setup ## ruff, mypy, import-linter
 	.venv/bin/ruff check .
