@@ -25,6 +25,7 @@ from davy.data.quality import (
     keep_good,
     stop_on_failure,
 )
+from davy.data.retail import local_day
 from davy.data.settings import PipelineSettings
 from davy.data.sources import Source, find_source, read_products, read_transactions
 from davy.data.task import Task
@@ -126,21 +127,11 @@ def _sampled(raw: Any, households: int, seed: int) -> Any:
     return raw.semi_join(kept, "household_id")
 
 
-@ibis.udf.scalar.builtin(name="timezone", signature=(("string", "timestamp"), "timestamp('UTC')"))
-def _instant(zone, time):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Read a time without a zone as one of `zone`: DuckDB's ``timezone``."""
-
-
-@ibis.udf.scalar.builtin(name="timezone", signature=(("string", "timestamp('UTC')"), "timestamp"))
-def _local(zone, time):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Return an instant as the clock of `zone` shows it: DuckDB's ``timezone``."""
-
-
 def _joined(raw: Any, products: Any, zone: str) -> Any:
     """Add each line's department, and its day by the shop's clock."""
     departments = products.group_by("product_id").aggregate(department=products.department.min())
     lines = raw.left_join(departments, "product_id").drop("product_id_right")
-    return lines.mutate(day=_local(zone, _instant("UTC", lines.time)).date())
+    return lines.mutate(day=local_day(lines.time, zone))
 
 
 def _finished(good: Any, key: bytes) -> Any:

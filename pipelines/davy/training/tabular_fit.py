@@ -20,7 +20,8 @@ Floats = npt.NDArray[Any]
 BATCH = 256
 # Epochs without a better loss on the held-out part before the fit ends.
 PATIENCE = 8
-RIDGE = 1.0
+# Strengths of the ridge penalty that the held-out part chooses from.
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
 
 
 def measure_scale(task: TableTask, features: Columns) -> Scale:
@@ -32,6 +33,8 @@ def measure_scale(task: TableTask, features: Columns) -> Scale:
             continue
         values = features[feature.name].astype(np.float64)
         values = values[np.isfinite(values)]
+        if feature.transform == "log":
+            values = np.sign(values) * np.log1p(np.abs(values))
         mean[feature.name] = float(values.mean()) if values.size else 0.0
         width = float(values.std()) if values.size else 0.0
         spread[feature.name] = width if width > 0 else 1.0
@@ -47,19 +50,43 @@ def matrix(task: TableTask, scale: Scale, features: Columns) -> npt.NDArray[np.f
     return found
 
 
-def fit_linear(task: TableTask, rows: Floats, label: Floats) -> Dense:
-    """Return a ridge, logistic or multinomial regression."""
+def fit_linear(task: TableTask, rows: Floats, label: Floats, held: Floats, truth: Floats) -> Dense:
+    """Return a ridge, logistic or multinomial regression.
+
+    The held-out part chooses the penalty; then both parts are fitted, as the latest rows tell
+    most about the next.
+    """
+    x, x_held = rows.astype(np.float64), held.astype(np.float64)
+    losses = {}
+    for ridge in RIDGES:
+        dense = _regression(task, x, label, ridge)
+        weight, bias = dense.layers[0]
+        losses[ridge] = _loss(task, x_held @ weight + bias, truth, dense)
+    chosen = min(losses, key=lambda ridge: losses[ridge])
+    return _regression(task, np.concatenate([x, x_held]), np.concatenate([label, truth]), chosen)
+
+
+def _regression(task: TableTask, x: Floats, label: Floats, ridge: float) -> Dense:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if task.form == "regression":
         center, spread = _label_scale(label)
-        ridge = Ridge(alpha=RIDGE).fit(rows.astype(np.float64), (label - center) / spread)
-        layer = (ridge.coef_.reshape(-1, 1), np.array([ridge.intercept_]))
+        fitted = Ridge(alpha=ridge).fit(x, (label - center) / spread)
+        layer = (fitted.coef_.reshape(-1, 1), np.array([fitted.intercept_]))
         return Dense([layer], center, spread)
-    model = LogisticRegression(C=1.0 / RIDGE, max_iter=1000).fit(
-        rows.astype(np.float64), label.astype(int)
-    )
+    model = LogisticRegression(C=1.0 / ridge, max_iter=1000).fit(x, label.astype(int))
     return Dense([(model.coef_.T, model.intercept_)])
+
+
+def _loss(task: TableTask, value: Floats, truth: Floats, dense: Dense) -> float:
+    """Return the mean loss that a family minimises, of sums before any squashing."""
+    if task.form == "regression":
+        return float(((value[:, 0] * dense.spread + dense.center - truth) ** 2).mean())
+    if task.form == "binary":
+        return float((np.logaddexp(0.0, value[:, 0]) - truth * value[:, 0]).mean())
+    most = value.max(axis=1)
+    total = most + np.log(np.exp(value - most[:, None]).sum(axis=1))
+    return float((total - value[np.arange(len(truth)), truth.astype(int)]).mean())
 
 
 def fit_mlp(task: TableTask, rows: Floats, label: Floats, held: Floats, truth: Floats) -> Dense:

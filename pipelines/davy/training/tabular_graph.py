@@ -96,6 +96,12 @@ def _columns(graph: _Graph, task: TableTask, scale: Scale) -> str:
             parts.append(graph.node("Cast", [same], f"{name}.one_hot", to=TensorProto.FLOAT))
             continue
         gone = graph.node("IsNaN", [column], f"{name}.gone")
+        if feature.transform == "log":
+            size = graph.node("Abs", [column], f"{name}.size")
+            above = graph.node("Add", [size, graph.constant(f"{name}.one", 1.0)], f"{name}.above")
+            log = graph.node("Log", [above], f"{name}.log")
+            sign = graph.node("Sign", [column], f"{name}.sign")
+            column = graph.node("Mul", [sign, log], f"{name}.logged")
         mean = graph.constant(f"{name}.mean", scale.mean[name])
         filled = graph.node("Where", [gone, mean, column], f"{name}.filled")
         moved = graph.node("Sub", [filled, mean], f"{name}.moved")

@@ -5,6 +5,7 @@ Belongs here: the command's arguments and what it prints. Not here: the rules of
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,9 +41,10 @@ def check(
         from davy.core.files import read_document
         from davy.data.sources import find_source
         from davy.data.table import check_columns, read_frame
-        from davy.data.table_task import is_table_task, load_table_task, table_path
+        from davy.data.table_task import is_table_task, load_table_task
         from davy.data.task import load_task
         from davy.features.registry import check_names
+        from davy.features.tables import table_file
 
     if is_table_task(read_document(file)):
         if changes:
@@ -50,7 +52,9 @@ def check(
                 "--set is of ranking tasks", where=str(file), fix="Change the file itself"
             )
         table = load_table_task(file)
-        check_columns(table, [str(name) for name in read_frame(table_path(table)).columns])
+        with tempfile.TemporaryDirectory() as folder:
+            frame = read_frame(table_file(table, Path(folder)))
+        check_columns(table, [str(name) for name in frame.columns])
         print(f"{table.name} ({table.form}) is valid: {len(table.features)} features,")
         print(
             f"  {table.model.family}, {table.objective.metric} at least {table.objective.floor:g}"

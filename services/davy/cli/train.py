@@ -40,6 +40,8 @@ def train(
     )
     for reason, count in table.reasons().items():
         print(f"set aside {count} rows: {reason}")
+    if table.not_yet_known:
+        print(f"left out {table.not_yet_known} rows: label not known when the test rows begin")
     for name, count in table.unreadable.items():
         print(f"{name}: {count} values are no numbers and count as missing")
     for metric in package.contract.metrics:

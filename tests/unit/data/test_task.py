@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from davy.core.errors import InvalidInputError, NotFoundError
+from davy.core.files import read_document
+from davy.data.table_task import is_table_task, load_table_task, parse_table_task
 from davy.data.task import Range, Task, load_task, parse_task, task_text
 
 TASKS = sorted((Path(__file__).parents[3] / "pipelines" / "tasks").glob("*.yaml"))
@@ -19,6 +21,11 @@ def task() -> Task:
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 def test_every_task_of_the_repository_is_valid_and_survives_its_text_form(path):
+    if is_table_task(read_document(path)):
+        table = load_table_task(path)
+        assert table.name == path.stem
+        assert parse_table_task(table.model_dump(mode="json"), where="again") == table
+        return
     task = load_task(path)
     assert task.name == path.stem
     assert parse_task(task_text(task)) == task
