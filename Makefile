@@ -36,7 +36,7 @@ format: setup ## Format the code
 
 image: setup ## The image of a model package: PACKAGE=store/NAME/VERSION
 	@test -n "$(PACKAGE)" || { echo "error: name a model package: make image PACKAGE=store/NAME/VERSION"; exit 64; }
-	@services/images/predictor/build.sh "$(PACKAGE)"
+	@services/images/build.sh predictor "$(PACKAGE)"
 
 bench-rollout: setup ## The gate beside others' judges on a day of looks; 15 minutes of CPU; writes its table
 	.venv/bin/python -m tests.benchmarks.bench_rollout_day
@@ -63,7 +63,7 @@ bench-image: setup ## From start to ready, and what an image weighs: IMAGE=NAME:
 	.venv/bin/python -m tests.benchmarks.bench_start "$(IMAGE)"
 
 lock: setup ## Resolve the locked sets again
-	@for extra in dev serve monitor operator; do \
+	@for extra in dev serve monitor native operator train; do \
 	  .venv/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \
 	    --python-platform x86_64-manylinux_2_28 --extra $$extra pyproject.toml -o requirements/$$extra.txt; \
 	done

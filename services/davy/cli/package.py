@@ -116,10 +116,17 @@ def image(
             "--pip-config", help="pip.conf that does: pip fetches uv, which has the rest."
         ),
     ] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", help="oci-archive:FILE to write it to as well, for ctr images import."
+        ),
+    ] = "",
 ) -> None:
     """Build the image of a Bento: small, for a read-only root, not as root."""
     from davy.packaging.bento import find_bento
-    from davy.packaging.image import BASE, Secrets, build_image
+    from davy.packaging.builder import BASE, Secrets
+    from davy.packaging.image import build_image
 
     built = build_image(
         find_bento(tag),
@@ -127,6 +134,7 @@ def image(
         builder=builder,
         base=base or BASE,
         secrets=Secrets(ca, uv_config, pip_config),
+        output=output,
     )
     print(built.name)
     print(built.identifier)

@@ -1,26 +1,23 @@
-"""Removes from installed wheels what a predictor never loads.
+"""Removes from installed wheels what an image never loads.
 
-Belongs here: which files, and why. Not here: which packages (``requirements/serve.txt``).
+Belongs here: what every image goes without, and why. Not here: what one of them does (its
+``image.toml``); which packages there are (``requirements/``).
 
-``python3 prune.py SITE_PACKAGES``; run in the image's build. A pattern that finds nothing is an
-error: the wheel changed, and so must the pattern.
+``python3 prune.py IMAGE_JSON SITE_PACKAGES``; run in the image's build. A pattern that finds
+nothing is an error: the wheel changed, and so must the pattern.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 # Pattern under site-packages -> why it is not needed.
 UNNEEDED = {
-    "onnxruntime/capi/libonnxruntime.so.*": "for programs in C: the Python module has its own",
-    "onnxruntime/backend": "for ONNX's own tests",
-    "onnxruntime/datasets": "example models",
-    "onnxruntime/quantization": "making models",
-    "onnxruntime/tools": "making models",
-    "onnxruntime/transformers": "making models",
     "pyarrow/libarrow_flight.so.*": "RPC: reference rows are read from a file",
     "pyarrow/_flight.*": "RPC",
     "pyarrow/include": "for compilers",
@@ -29,7 +26,6 @@ UNNEEDED = {
     "numpy/distutils": "for compilers",
     "numpy/core/include": "for compilers",
     "securesystemslib/_vendor/ed25519/test_data": "tests",
-    "tornado/test": "tests",
     "**/tests": "tests",
     "**/*.a": "for compilers",
     "**/*.pxd": "for compilers",
@@ -50,15 +46,16 @@ UNSTRIPPED = (
 )
 
 
-def prune(site: Path) -> int:
-    """Remove it and return how many bytes that freed."""
+def prune(site: Path, own: Mapping[str, str]) -> int:
+    """Remove it, and what the image itself goes without; return how many bytes that freed."""
     before = size(site)
-    for pattern in UNNEEDED:
+    # An image's own first: "**/tests" may be all that is left of them.
+    for pattern in [*own, *UNNEEDED]:
         found = sorted(site.glob(pattern))
         if not found:
             sys.exit(f"prune: nothing matches {pattern}: the wheel changed")
         for path in found:
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
@@ -83,4 +80,5 @@ def size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"pruned {prune(Path(sys.argv[1])) / 1e6:.0f} MB\n")
+    image = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    sys.stdout.write(f"pruned {prune(Path(sys.argv[2]), image['prune']) / 1e6:.0f} MB\n")
