@@ -31,6 +31,7 @@ from davy.predictor.plane import DataPlane
 from davy.predictor.pseudonymise import Pseudonymiser
 from davy.predictor.repository import Loaded, Repository
 from davy.predictor.repository_api import RepositoryApi
+from davy.predictor.segments import SegmentReader, Segments
 from davy.predictor.session import SessionSettings
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.tally import Tallies
@@ -91,7 +92,7 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
         The package cannot be served, or the settings do not fit it.
     """
     models = Models(Catalogue(()))
-    families = MetricFamilies(registry)
+    families = MetricFamilies(registry, Segments.of(settings.segments))
     # One for all models: their requests use the same cores.
     batcher = Batcher(limits(settings), clock)
     repository = _repository(settings, models, families, batcher)
@@ -124,7 +125,10 @@ def _repository(
     def load(path: Path) -> Loaded:
         model = load_model(path, public_key=settings.public_key, settings=session)
         check_columns(settings.pseudonymise, model.contract)
-        return Loaded(model, flagging(model, settings.outliers))
+        reader = None
+        if settings.segments:
+            reader = SegmentReader(families.segments, model.contract)
+        return Loaded(model, flagging(model, settings.outliers), reader)
 
     def serve(loaded: Loaded, path: Path) -> Served:
         model = loaded.model
@@ -141,7 +145,8 @@ def _repository(
             )
         policy = InputPolicy(model.contract.inputs)
         outliers = OutlierFlags(loaded.flagging, metrics) if loaded.flagging else None
-        return Served(DataPlane(model, policy, metrics, batcher, outliers), sink, path)
+        plane = DataPlane(model, policy, metrics, batcher, outliers, loaded.segments)
+        return Served(plane, sink, path)
 
     return Repository(models, settings.folders, load=load, serve=serve)
 

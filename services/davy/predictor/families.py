@@ -6,11 +6,12 @@ Belongs here: names, labels, help, buckets. Not here: what a request adds to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
+from davy.predictor.segments import NO_SEGMENTS, Segments
 from davy.predictor.tally import Tallies
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -24,18 +25,21 @@ class RequestSeconds:
     NAME = "davy_request_seconds"
     HELP = "Time from an inference request's arrival to its answer, refused requests left out."
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, segments: Sequence[str]) -> None:
         self._histograms: dict[float, Histogram] = {}
+        self._labels = (*LABELS, *segments)
         registry.register(self)
 
-    def labels(self, model: str, version: str, objective: float) -> Histogram:
-        """Return the child of one model, made with a bucket at `objective` seconds."""
+    def labels(self, objective: float, *labels: str) -> Histogram:
+        """Return the child of these labels, made with a bucket at `objective` seconds."""
         histogram = self._histograms.get(objective)
         if histogram is None:
             buckets = sorted({*SECONDS, objective})
-            histogram = Histogram(self.NAME, self.HELP, LABELS, registry=None, buckets=buckets)
+            histogram = Histogram(
+                self.NAME, self.HELP, self._labels, registry=None, buckets=buckets
+            )
             self._histograms[objective] = histogram
-        return histogram.labels(model, version)
+        return histogram.labels(*labels)
 
     def describe(self) -> Iterable[Metric]:
         """Return the family without samples."""
@@ -57,20 +61,24 @@ class MetricFamilies:
     ----------
     registry : CollectorRegistry
         Where they are registered.
+    segments : Segments
+        Further labels of what the gate splits by segment.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, segments: Segments = NO_SEGMENTS) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, [*LABELS, *labels], registry=registry)
 
         def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
             return Histogram(name, text, LABELS, registry=registry, buckets=tuple(buckets))
 
+        self.segments = segments
         # First, so that a scrape reads what was counted until then.
         self.tallies = Tallies()
         registry.register(self.tallies)
-        self.requests = counter("davy_requests_total", "Inference requests.", "outcome")
-        self.seconds = RequestSeconds(registry)
+        labels = segments.labels
+        self.requests = counter("davy_requests_total", "Inference requests.", "outcome", *labels)
+        self.seconds = RequestSeconds(registry, labels)
         self.rows = histogram("davy_batch_rows", "Rows executed together.", ROWS)
         self.queue = histogram(
             "davy_queue_seconds", "Time from a request being read to its execution.", SECONDS
@@ -79,6 +87,7 @@ class MetricFamilies:
             "davy_predictions_total",
             "Scores given, by the upper bound of the bucket that they fall into.",
             "bucket",
+            *labels,
         )
         self.violations = counter(
             "davy_input_violations_total",
@@ -91,9 +100,12 @@ class MetricFamilies:
             "Answers whose outputs break the contract, by the first rule that they break.",
             "output",
             "rule",
+            *labels,
         )
         self.outliers = counter(
-            "davy_outliers_total", "Rows answered that the package's scorer calls outliers."
+            "davy_outliers_total",
+            "Rows answered that the package's scorer calls outliers.",
+            *labels,
         )
         self.outlier_failures = counter(
             "davy_outlier_failures_total", "Requests answered whose rows could not be scored."

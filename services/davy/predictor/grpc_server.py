@@ -241,11 +241,12 @@ class GrpcServer:
         deadline = None if remaining is None else self._clock.monotonic() + remaining
         message, served = await self._whose(data, context)
         request_id = ""
+        segment = 0
         try:
             # Before the tensors are read: what is shed must cost little.
             served.plane.admit(self._turns)
             request = with_id(codec.decode_request(message))
-            request_id = request.id
+            request_id, segment = request.id, served.plane.segment(request)
             in_time(self._clock, deadline, "deadline")
             response = await execute(served.plane, request, deadline, started)
             raw = bool(message.raw_input_contents)
@@ -255,13 +256,14 @@ class GrpcServer:
             # The client left, or gRPC itself ended the call at its deadline.
             now = self._clock.monotonic()
             if deadline is not None and now > deadline - CLOCKS_DIFFER_SECONDS:
-                served.plane.metrics.request("timeout", now - started)
+                served.plane.metrics.request("timeout", now - started, segment)
             raise
         except Exception as error:
             failed = failure(error, request_id, served.plane, self._log)
-            served.plane.metrics.request(failed.outcome, self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            served.plane.metrics.request(failed.outcome, seconds, segment)
             await self._refuse(context, failed.error, served.version)
-        served.plane.metrics.request("ok", self._clock.monotonic() - started)
+        served.plane.metrics.request("ok", self._clock.monotonic() - started, segment)
         context.set_trailing_metadata(((VERSION_KEY, served.version),))
         if served.sink.wants(request.id):
             served.sink.put(_exchange(request, response, self._clock))

@@ -134,7 +134,8 @@ class Handler:
         outcome, answer = await self._infer(served, scope, receive, started, explain=explain)
         # The gate judges by these: an explanation is slow by its nature.
         if not explain:
-            served.plane.metrics.request(outcome, self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            served.plane.metrics.request(outcome, seconds, answer.segment)
         return answer if answer.version else answer._replace(version=served.version)
 
     def _only_version(self) -> str:
@@ -182,6 +183,7 @@ class Handler:
     ) -> tuple[Outcome, Answer]:
         """Return the outcome to count and the answer to give; never raises but `Disconnected`."""
         request_id = ""
+        segment = 0
         try:
             headers = read_headers(scope["headers"])
             refused = unwelcome(headers, self._max_body_bytes)
@@ -196,7 +198,7 @@ class Handler:
             if body is None:
                 return "client_error", too_large(self._max_body_bytes)
             request = with_id(decode_request(body, headers.header_length))
-            request_id = request.id
+            request_id, segment = request.id, served.plane.segment(request)
             in_time(self._clock, deadline, TIMEOUT_HEADER)
             if explain:
                 response = await self._explainer.explain(served.plane, request, deadline)
@@ -217,8 +219,8 @@ class Handler:
             return "client_error", body_late()
         except Exception as error:
             failed = failure(error, request_id, served.plane, self._log)
-            return failed.outcome, refusal(failed.error)
-        return "ok", answer
+            return failed.outcome, refusal(failed.error)._replace(segment=segment)
+        return "ok", answer._replace(segment=segment)
 
     async def _body(self, receive: Receive, deadline: float | None) -> bytes | None:
         """Return the body, None when it is too large."""

@@ -35,13 +35,17 @@ CLOSE = (b"connection", b"close")
 
 
 class Answer(NamedTuple):
-    """A status and a body, with the headers that only this answer has."""
+    """A status and a body, with the headers that only this answer has.
+
+    ``segment`` is the place of its request's segment, as the metrics take it.
+    """
 
     status: int
     encoded: Encoded
     version: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     media_type: tuple[bytes, bytes] | None = None
+    segment: int = 0
 
     def all_headers(self, version: str, *, closing: bool) -> Headers:
         """Return the headers to send.

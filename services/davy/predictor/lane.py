@@ -55,7 +55,17 @@ class Waiting(Protocol):
 class Asked:
     """One inference request that came whole, and what is known of it so far."""
 
-    __slots__ = ("body", "deadline", "headers", "request", "route", "served", "waiting", "work")
+    __slots__ = (
+        "body",
+        "deadline",
+        "headers",
+        "request",
+        "route",
+        "segment",
+        "served",
+        "waiting",
+        "work",
+    )
 
     served: Served
     request: InferRequest
@@ -67,6 +77,7 @@ class Asked:
         self.headers = headers
         self.body = Encoded(body, None)
         self.deadline: float | None = None
+        self.segment = 0
 
 
 class Lane:
@@ -176,7 +187,7 @@ class Lane:
                 one.deadline = started + headers.timeout_seconds
             one.body = Encoded(one.body.body, headers.header_length)
             one.request = request = with_id(decode_request(*one.body))
-            request_id = request.id
+            request_id, one.segment = request.id, served.plane.segment(request)
             in_time(self._clock, one.deadline, TIMEOUT_HEADER)
             one.work = served.plane.prepare(request)
         except Exception as error:
@@ -217,5 +228,5 @@ class Lane:
 
     def _tell(self, one: Asked, outcome: Outcome, answer: Answer, started: float) -> None:
         served = one.served
-        served.plane.metrics.request(outcome, self._clock.monotonic() - started)
+        served.plane.metrics.request(outcome, self._clock.monotonic() - started, one.segment)
         one.waiting.tell(answer if answer.version else answer._replace(version=served.version))

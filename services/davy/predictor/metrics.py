@@ -59,16 +59,22 @@ class PredictorMetrics:
         labels = (contract.name, version)
         objective = contract.rollout.latency_objective_seconds
         tallies = families.tallies
-        self._requests = {
-            o: tallies.counter(families.requests.labels(*labels, o)) for o in OUTCOMES
-        }
-        self._seconds = tallies.histogram(families.seconds.labels(*labels, objective))
+        # Of each, one for every segment, by its place.
+        segments = families.segments.combinations()
+        self._requests = [
+            {o: tallies.counter(families.requests.labels(*labels, o, *of)) for o in OUTCOMES}
+            for of in segments
+        ]
+        self._seconds = [
+            tallies.histogram(families.seconds.labels(objective, *labels, *of)) for of in segments
+        ]
         self._rows = tallies.histogram(families.rows.labels(*labels))
         self._queue = tallies.histogram(families.queue.labels(*labels))
         self._edges = np.array(sorted(set(contract.calibration.score_buckets)), dtype=np.float64)
         bounds = [*(f"{edge:g}" for edge in self._edges), "+Inf", NOT_A_NUMBER]
         self._predictions = [
-            tallies.counter(families.predictions.labels(*labels, bound)) for bound in bounds
+            [tallies.counter(families.predictions.labels(*labels, b, *of)) for b in bounds]
+            for of in segments
         ]
         self._edge_list: list[float] = self._edges.tolist()
         self._edges_and_infinity = np.append(self._edges, np.inf)
@@ -77,16 +83,19 @@ class PredictorMetrics:
             for spec in contract.inputs
             for rule in RULES
         }
-        self._broken = {
-            (spec.name, rule): tallies.counter(
-                families.output_violations.labels(*labels, spec.name, rule)
-            )
-            for spec in contract.outputs
-            for rule in rules(spec)
-        }
+        self._broken = [
+            {
+                (spec.name, rule): tallies.counter(
+                    families.output_violations.labels(*labels, spec.name, rule, *of)
+                )
+                for spec in contract.outputs
+                for rule in rules(spec)
+            }
+            for of in segments
+        ]
         self._families = families
         self._labels = labels
-        self._outliers: Counter | None = None
+        self._outliers: list[Counter] = []
         self._outlier_failures: Counter | None = None
         self._events = families.events.labels(*labels)
         self._dropped = {r: families.dropped.labels(*labels, r) for r in DROP_REASONS}
@@ -97,11 +106,11 @@ class PredictorMetrics:
         """Say whether the model is served."""
         self._info.set(1 if served else 0)
 
-    def request(self, outcome: Outcome, seconds: float) -> None:
-        """Count one inference request and the time that it took."""
-        self._requests[outcome].inc()
+    def request(self, outcome: Outcome, seconds: float, segment: int = 0) -> None:
+        """Count one inference request, the time that it took, and both within its segment."""
+        self._requests[segment][outcome].inc()
         if outcome in TIMED:
-            self._seconds.observe(seconds)
+            self._seconds[segment].observe(seconds)
 
     def executed(self, rows: int) -> None:
         """Count one execution, of one request or several."""
@@ -111,23 +120,24 @@ class PredictorMetrics:
         """Count how long one request waited for its execution."""
         self._queue.observe(seconds)
 
-    def scored(self, score: Tensor) -> None:
+    def scored(self, score: Tensor, segment: int = 0) -> None:
         """Count the scores of one answer by bucket."""
         if score.data.dtype.kind != "f":
             return
+        predictions = self._predictions[segment]
         values = score.data.ravel()
         if len(values) <= FEW:
             for value in values.tolist():
                 # NaN is unequal to itself, and sorts after +Inf's bucket.
                 place = bisect_left(self._edge_list, value) if value == value else -1  # noqa: PLR0124
-                self._predictions[place].inc()
+                predictions[place].inc()
             return
         # NaN sorts last, behind infinity. To sort the values and look the few edges up is a third
         # of the time of looking up every value.
         ordered = np.sort(values)
         below = 0
         ends = [*ordered.searchsorted(self._edges_and_infinity, "right").tolist(), len(ordered)]
-        for tally, end in zip(self._predictions, ends, strict=True):
+        for tally, end in zip(predictions, ends, strict=True):
             if end > below:
                 tally.inc(end - below)
                 below = end
@@ -137,19 +147,22 @@ class PredictorMetrics:
         for item in violations:
             self._violations[item.feature, item.rule].inc(item.values)
 
-    def broke(self, output: str, rule: OutputRule) -> None:
+    def broke(self, output: str, rule: OutputRule, segment: int = 0) -> None:
         """Count one answer, by the first of its outputs that breaks the contract."""
-        self._broken[output, rule].inc()
+        self._broken[segment][output, rule].inc()
 
     def score_outliers(self) -> None:
         """Begin to count outliers: where none are looked for, there is no 0 to be taken for one."""
-        self._outliers = self._families.outliers.labels(*self._labels)
-        self._outlier_failures = self._families.outlier_failures.labels(*self._labels)
+        families = self._families
+        self._outliers = [
+            families.outliers.labels(*self._labels, *of) for of in families.segments.combinations()
+        ]
+        self._outlier_failures = families.outlier_failures.labels(*self._labels)
 
-    def outliers(self, rows: int) -> None:
+    def outliers(self, rows: int, segment: int = 0) -> None:
         """Count rows that are outliers."""
-        if self._outliers is not None:
-            self._outliers.inc(rows)
+        if self._outliers:
+            self._outliers[segment].inc(rows)
 
     def outliers_failed(self) -> None:
         """Count a request whose rows could not be scored."""

@@ -125,12 +125,12 @@ class OutlierFlags:
         self._metrics = metrics
         metrics.score_outliers()
 
-    def parameters(self, flags: Array) -> Mapping[str, Any]:
+    def parameters(self, flags: Array, segment: int = 0) -> Mapping[str, Any]:
         """Return what an answer says of outliers, and count them.
 
         ``outliers`` is how many rows are some; ``outlier_rows`` the places of the first `LISTED`
         of them, from 0, as text: parameters of the protocol hold no lists. Nothing when the rows
-        could not be scored.
+        could not be scored. `segment` is the request's place among the segments.
         """
         if (flags == NOT_SCORED).any():
             self._metrics.outliers_failed()
@@ -138,7 +138,7 @@ class OutlierFlags:
         count = int(np.count_nonzero(flags))
         if not count:
             return _NONE
-        self._metrics.outliers(count)
+        self._metrics.outliers(count, segment)
         places = np.flatnonzero(flags)[:LISTED]
         return {OUTLIERS: count, OUTLIER_ROWS: ",".join(map(str, places.tolist()))}
 

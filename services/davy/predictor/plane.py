@@ -16,6 +16,7 @@ from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.outliers import FLAGS, OutlierFlags
 from davy.predictor.outputs import OutputPolicy
+from davy.predictor.segments import SegmentReader
 from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.protocol.v2 import InferRequest, InferResponse
@@ -30,6 +31,7 @@ class DataPlane:
     metrics: PredictorMetrics
     batcher: Batcher | None = None
     outliers: OutlierFlags | None = None
+    segments: SegmentReader | None = None
     _names: tuple[str, ...] = field(init=False)
     _score: str | None = field(init=False)
     _executes: Executable = field(init=False)
@@ -53,6 +55,10 @@ class DataPlane:
     def version(self) -> str:
         """The package's version: the arm."""
         return self.model.contract.version
+
+    def segment(self, request: InferRequest) -> int:
+        """Return the place of the request's segment, as the metrics take it."""
+        return 0 if self.segments is None else self.segments.place(request)
 
     async def answer(
         self, request: InferRequest, deadline: float | None = None, read: float | None = None
@@ -133,17 +139,18 @@ class DataPlane:
 
     def respond(self, request: InferRequest, rows: int, tensors: Outputs) -> InferResponse:
         """Return what the model gave for a request of so many rows, and count it."""
+        segment = self.segment(request)
         told: Mapping[str, Any] = {}
         if self.outliers is not None:
             *given, flags = tensors
             tensors = tuple(given)
-            told = self.outliers.parameters(flags.data)
+            told = self.outliers.parameters(flags.data, segment)
         score = next((tensor for tensor in tensors if tensor.name == self._score), None)
         if score is not None:
-            self.metrics.scored(score)
+            self.metrics.scored(score, segment)
         broken = self._given.broken(tensors, rows)
         if broken is not None:
-            self.metrics.broke(*broken)
+            self.metrics.broke(*broken, segment)
         return InferResponse(self.name, self.version, tensors, request.id, told)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:

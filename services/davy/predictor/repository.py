@@ -21,6 +21,7 @@ from davy.core.logging import get_logger
 from davy.predictor.catalogue import Models, Served
 from davy.predictor.model import Model
 from davy.predictor.outliers import FlaggingModel
+from davy.predictor.segments import SegmentReader
 from davy.predictor.sources import Fingerprint, all_packages, fingerprint
 
 # Longer than a request that began on a package that was let go of can take: its log is closed then.
@@ -29,10 +30,11 @@ LINGER_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that was opened and warmed, and what scores its rows, if anything does."""
+    """A model that was opened and warmed, what scores its rows and what tells their segment."""
 
     model: Model
     flagging: FlaggingModel | None
+    segments: SegmentReader | None = None
 
 
 class Repository:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from davy.core.settings import DavySettings
 from davy.predictor.grpc_tls import TlsFiles
+from davy.predictor.segments import problem
 from davy.predictor.session import CPU_PROVIDER, Optimisation
 
 OutlierMode = Literal["auto", "off", "always"]
@@ -155,6 +156,13 @@ class PredictorSettings(DavySettings):
         description="Whether rows are scored as outliers while they are answered. auto: where the "
         "package says that it costs less than the model does; always: wherever it has a scorer.",
     )
+    segments: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Labels by which a rollout may split requests, scores, outliers and broken "
+        'answers, each with its values, as JSON: {"country": ["de", "at"]}. A request\'s value '
+        "is its parameter of that name, else that of the input of that name; one that is not "
+        "listed is 'other'.",
+    )
     explain_seconds: float = Field(
         1.0,
         gt=0,
@@ -227,6 +235,14 @@ class PredictorSettings(DavySettings):
     def roots(self) -> tuple[Path, ...]:
         """Where packages that a client names must lie."""
         return self.repository_roots or self.folders
+
+    @field_validator("segments")
+    @classmethod
+    def _bounded(cls, listed: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        wrong = problem(listed)
+        if wrong:
+            raise ValueError(wrong)
+        return listed
 
     @model_validator(mode="after")
     def _one_worker_is_changed(self) -> PredictorSettings:

@@ -16,6 +16,7 @@ from collections.abc import Collection
 from davy.core.errors import ConfigurationError, ConflictError
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package, read_package
+from davy.predictor.segments import SegmentReader, Segments
 from davy.predictor.session import CPU_PROVIDER, check_providers
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.sources import all_packages
@@ -43,6 +44,7 @@ def check(settings: PredictorSettings) -> tuple[Package, ...]:
     )
     for package in packages:
         check_columns(settings.pseudonymise, package.contract)
+        SegmentReader(Segments.of(settings.segments), package.contract)
     return packages
 
 

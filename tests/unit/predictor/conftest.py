@@ -20,6 +20,7 @@ from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model, load_model
 from davy.predictor.payload import NoSink, Sink
 from davy.predictor.plane import DataPlane
+from davy.predictor.segments import NO_SEGMENTS, SegmentReader, Segments
 from davy.predictor.validation import InputPolicy
 
 
@@ -47,12 +48,13 @@ def registry() -> CollectorRegistry:
 def make_handler(
     package: Package, model: Model, registry: CollectorRegistry
 ) -> Callable[..., Handler]:
-    def make(sink: Sink | None = None, **options: Any) -> Handler:
+    def make(sink: Sink | None = None, segments: Segments = NO_SEGMENTS, **options: Any) -> Handler:
         contract = model.contract
-        metrics = PredictorMetrics(MetricFamilies(registry), contract, model.identity)
+        metrics = PredictorMetrics(MetricFamilies(registry, segments), contract, model.identity)
         options = {"clock": SystemClock(), "max_body_bytes": 100_000, **options}
         batcher = Batcher(Limits(), options["clock"])
-        plane = DataPlane(model, InputPolicy(contract.inputs), metrics, batcher)
+        reader = SegmentReader(segments, contract)
+        plane = DataPlane(model, InputPolicy(contract.inputs), metrics, batcher, segments=reader)
         served = Served(plane, sink or NoSink(), package.path)
         explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=400), options["clock"])
         return Handler(Models(Catalogue((served,))), explainer, **options)

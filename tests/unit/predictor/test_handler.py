@@ -16,6 +16,7 @@ from davy.predictor import handler as handler_module
 from davy.predictor.handler import Handler
 from davy.predictor.model import Model
 from davy.predictor.payload import Exchange
+from davy.predictor.segments import Segments
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, RequestedOutput, decode_response, encode_request
 
@@ -73,6 +74,39 @@ def outcomes(registry: CollectorRegistry) -> dict[str, float]:
         for sample in family.samples
         if sample.name == "davy_requests_total" and sample.value
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "country", "outcome"),
+    [
+        (body(feed(), parameters={"country": "de"}).body, {}, "de", "ok"),
+        (body(feed(), parameters={"country": "fr"}).body, {}, "other", "ok"),
+        (
+            body(feed(), parameters={"country": "de"}).body,
+            {"davy-timeout-ms": "0"},
+            "de",
+            "timeout",
+        ),
+        (body(feed(kind=[0.5]), parameters={"country": "de"}).body, {}, "de", "client_error"),
+        (b"{", {}, "other", "client_error"),
+    ],
+)
+def test_every_outcome_is_counted_in_its_segment(
+    make_handler: Callable[..., Handler],
+    registry: CollectorRegistry,
+    content: bytes,
+    headers: dict[str, str],
+    country: str,
+    outcome: str,
+) -> None:
+    call(make_handler(segments=Segments.of({"country": ["de"]})), content=content, headers=headers)
+    found = [
+        (sample.labels["country"], sample.labels["outcome"])
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "davy_requests_total" and sample.value
+    ]
+    assert found == [(country, outcome)]
 
 
 def test_scores_are_the_models(make_handler: Callable[..., Handler], tiny: ModuleType) -> None:
