@@ -55,7 +55,7 @@ def write_watched_package(folder):
     reference = folder / "reference.parquet"
     pq.write_table(pa.table({**whole, "block": np.repeat(np.arange(4), 300)}), reference)
     model = folder / "model.onnx"
-    model.write_bytes(b"the detector never opens it")
+    model.write_bytes(b"not a model: nothing can be executed again")
     contract = tiny_package.contract(
         name="watched",
         task="watched",

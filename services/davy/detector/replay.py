@@ -31,6 +31,7 @@ from davy.core.errors import (
     NotFoundError,
 )
 from davy.core.logging import get_logger
+from davy.detector.pairing import Pair
 from davy.detector.parity import (
     NotReplayedError,
     PackagedModel,
@@ -40,7 +41,6 @@ from davy.detector.parity import (
     pseudonymised,
 )
 from davy.detector.settings import DetectorSettings
-from davy.protocol.events import PayloadEvent
 from davy.protocol.v2 import decode_request, decode_response
 
 # Names of services come from the network: so many are told apart, each with two counters.
@@ -61,25 +61,6 @@ class Models(Protocol):
         NotFoundError, IntegrityError, PermanentError
             There is no such package; it is not as it was written; it cannot be opened.
         """
-        ...
-
-
-class Pair(Protocol):
-    """A request and its response, as they were told; ``version`` is that of the arm."""
-
-    @property
-    def version(self) -> str:
-        """The arm's."""
-        ...
-
-    @property
-    def request(self) -> PayloadEvent:
-        """The request as it came."""
-        ...
-
-    @property
-    def response(self) -> PayloadEvent:
-        """The response as it went."""
         ...
 
 

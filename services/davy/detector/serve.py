@@ -17,8 +17,10 @@ from davy.core.clock import SystemClock
 from davy.core.errors import ConfigurationError, ConflictError
 from davy.detector.app import build_app
 from davy.detector.assembly import assemble
+from davy.detector.consumer import nobody
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.packages import FolderPackages
+from davy.detector.replay import begin_replay
 from davy.detector.settings import DetectorSettings
 from davy.drift import tabular_alibi
 
@@ -45,7 +47,10 @@ def serve(settings: DetectorSettings) -> None:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    parts = assemble(settings, FolderPackages(settings), DetectorMetrics(registry), clock)
+    packages = FolderPackages(settings)
+    replayer = begin_replay(packages, settings, registry, clock)
+    on_pair = replayer.on_pair if replayer is not None else nobody
+    parts = assemble(settings, packages, DetectorMetrics(registry), clock, on_pair)
     warm_up = tabular_alibi.load if settings.engine == "alibi" else lambda: None
     app = build_app(parts, registry, settings, clock, warm_up)
     with _bind(settings.host, settings.port) as listener:
@@ -68,6 +73,8 @@ def serve(settings: DetectorSettings) -> None:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             parts.close()
+            if replayer is not None:
+                replayer.close()
     log.info("stopped")
 
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.fixtures.logged_server import START, Logged, LoggedServer, logged
+from tests.fixtures.logged_server import START, LoggedServer, logged
 from tests.fixtures.tiny_package import contract, write_tiny_package
 
 from davy.core.clock import ManualClock
 from davy.core.errors import IntegrityError
 from davy.detector.packages import FolderPackages
+from davy.detector.pairing import Pair
 from davy.detector.replay import Replayer, ReplayMetrics, Source, begin_replay
 from davy.detector.settings import DetectorSettings
 from davy.packaging.package import Package, write_package
@@ -32,7 +33,7 @@ from davy.protocol.v2 import (
 
 
 def renamed(pair, name):
-    return Logged(pair.version, replace(pair.request, id=name), replace(pair.response, id=name))
+    return Pair(pair.version, replace(pair.request, id=name), replace(pair.response, id=name))
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_an_answer_from_other_weights_is_found(make, tmp_path, server, registry)
     body = pair.response.body.replace(other.version.encode(), server.version.encode())
     check(
         make(),
-        Logged(server.version, pair.request, replace(pair.response, body=body)),
+        Pair(server.version, pair.request, replace(pair.response, body=body)),
     )
     assert checks(registry, server.version, "different") == 1
     assert checks(registry, server.version, "same") == 0
@@ -145,7 +146,7 @@ def test_an_answer_with_other_outputs_or_rows_is_another(make, server, registry)
         (fewer,),
     ):
         body = encode_response(replace(whole, outputs=outputs)).body
-        check(replayer, Logged(pair.version, pair.request, replace(pair.response, body=body)))
+        check(replayer, Pair(pair.version, pair.request, replace(pair.response, body=body)))
     assert checks(registry, server.version, "different") == 3
 
 
@@ -195,7 +196,7 @@ def test_an_answer_of_another_version_is_not_held_against_this_one(make, server,
     pair = server.serve()
     whole = replace(decode_response(pair.response.body), model_version="elsewhere")
     body = encode_response(whole).body
-    check(make(), Logged(pair.version, pair.request, replace(pair.response, body=body)))
+    check(make(), Pair(pair.version, pair.request, replace(pair.response, body=body)))
     assert skipped(registry) == {"other_version": 1}
 
 
@@ -224,7 +225,7 @@ def test_a_package_that_was_tampered_with_is_not_executed(make, package, server,
 
 def test_an_event_without_a_version_is_skipped(make, server, registry):
     pair = server.serve()
-    check(make(), Logged("", pair.request, pair.response))
+    check(make(), Pair("", pair.request, pair.response))
     assert skipped(registry) == {"no_version": 1}
 
 
@@ -304,7 +305,7 @@ def test_counters_say_whose_requests_they_were(make, server, registry):
     )
     replayer = make(replay_share=0.0)
     replayer.start()
-    replayer.on_pair(Logged(pair.version, request, response))
+    replayer.on_pair(Pair(pair.version, request, response))
     mine = {"namespace": "shop", "service": "next-basket"}
     eventually(lambda: checks(registry, server.version, "same", **mine) == 1)
     assert checks(registry, server.version, "different", **mine) == 0
@@ -316,7 +317,7 @@ def test_services_beyond_the_bound_are_not_counted_apart(make, server, registry,
     pair = server.serve()
     for number in range(4):
         request = replace(pair.request, service=f"s{number}")
-        replayer.on_pair(Logged(pair.version, request, pair.response))
+        replayer.on_pair(Pair(pair.version, request, pair.response))
     assert skipped(registry) == {"too_many_services": 2}
 
 
@@ -339,7 +340,7 @@ def test_texts_reach_the_model_as_texts_and_are_compared(make, tmp_path, registr
     assert checks(registry, pair.version, "same") == 1
     body = pair.response.body.replace(b'"a"', b'"b"')
     assert body != pair.response.body
-    check(replayer, Logged(pair.version, pair.request, replace(pair.response, body=body)))
+    check(replayer, Pair(pair.version, pair.request, replace(pair.response, body=body)))
     assert checks(registry, pair.version, "different") == 1
 
 
