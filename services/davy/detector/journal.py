@@ -40,7 +40,7 @@ class Journal(Protocol):
         ...
 
     def read(self, place: int) -> Iterator[Frame]:
-        """Yield what is kept from a place on."""
+        """Yield what is kept, from the frame that holds a place on."""
         ...
 
     def trim(self, place: int) -> None:
@@ -102,7 +102,7 @@ class FolderJournal:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._log = get_logger("detector")
-        self._lock = _lock(folder / "lock")
+        self._lock: int | None = _lock(folder / "lock")
         self._file: int | None = None
         self._start = self._end = 0
         starts = self._starts()
@@ -125,10 +125,10 @@ class FolderJournal:
 
     def close(self) -> None:
         """Close the files."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        os.close(self._lock)
+        for file in (self._file, self._lock):
+            if file is not None:
+                os.close(file)
+        self._file = self._lock = None
 
     def append(self, contents: Sequence[bytes]) -> list[tuple[int, int]]:
         """Keep the contents, and return when they are on the disk.
@@ -164,7 +164,7 @@ class FolderJournal:
         return found
 
     def read(self, place: int) -> Iterator[Frame]:
-        """Yield the frames from a place on, oldest first.
+        """Yield the frames from the one that holds a place on, oldest first.
 
         A frame that is damaged ends its segment: what follows in it is lost, and said in the log.
         """
@@ -177,7 +177,7 @@ class FolderJournal:
             whole = 0
             for begin, end, body in _frames(content):
                 whole = end
-                if start + begin >= place:
+                if start + end > place:
                     yield Frame(start + begin, start + end, body)
             if whole < len(content):
                 self._log.error(
