@@ -3,15 +3,13 @@
 ``python -m tests.benchmarks.bench_start IMAGE``, where IMAGE is what ``davy package image`` built
 by Buildah, measures it and, in turns with it, ``bentoml serve`` from the checkout.
 
-The image is run as a cluster would: read-only root, as nobody, no capabilities, nothing writable
-but ``/tmp``, Kubernetes' variables of Services set. The OCI runtime is crun, on the files that
-Buildah holds; both need root.
+The image is run as a cluster would (`tests.benchmarks.container`), with Kubernetes' variables of
+Services.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -20,21 +18,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from tests.benchmarks.container import (
+    RUNTIME,
+    Mount,
+    bundle_config,
+    require,
+    run_command,
+    unpacked,
+    weight,
+)
 from tests.benchmarks.environment import inherited
 from tests.benchmarks.page import ROOT, Block
 from tests.benchmarks.serving.processes import kill
 from tests.fixtures.predictor_server import free_port
 
 BLOCK = Block(ROOT / "services/README.md", "image")
-NOBODY = 65532
 WAIT_SECONDS = 60
 # The default of DAVY_PREDICTOR_DRAIN_SECONDS.
 DRAIN_SECONDS = 1.0
@@ -50,11 +55,6 @@ LINKS = {
     "DAVY_PREDICTOR_PORT_80_TCP_PORT": "80",
     "DAVY_PREDICTOR_PORT_80_TCP_ADDR": "10.96.0.7",
 }
-# Where cgroups 1 and 2 are mounted side by side, the runtime is confused by both: it gets neither.
-WITHOUT_CGROUPS = (
-    "umount /sys/fs/cgroup/unified 2>/dev/null; mount -t tmpfs none /sys/fs/cgroup && "
-    'exec crun --cgroup-manager=disabled run --bundle "$1" "$2"'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Server:
         """Return BentoML's processes: a container's first one is a child of the runtime."""
         everybody = [psutil.Process(self.process.pid)]
         everybody += everybody[0].children(recursive=True)
-        return [member for member in everybody if member.name() not in ("crun", "sh", "unshare")]
+        return [member for member in everybody if member.name() not in RUNTIME]
 
 
 def launch(command: Sequence[str], port: int, environment: Mapping[str, str], log: Path) -> Server:
@@ -179,82 +179,17 @@ def of_the_checkout(package: Path, work: Path) -> Start:
 def of_the_image(root: Path, about: Mapping[str, Any], work: Path, *, kserve: bool) -> Start:
     """The image; as KServe runs it, with the package mounted instead of its own."""
     port = free_port()
-    bundle = work / "bundle"
-    bundle.mkdir(exist_ok=True)
     hosts = work / "hosts"
     hosts.write_text("127.0.0.1 localhost\n")
-    binds = {"/etc/hosts": hosts}
+    mounts = {"/etc/hosts": Mount(hosts)}
     variables = {"PORT": str(port), **LINKS}
     if kserve:
-        binds["/mnt/models"] = root / PACKAGE
+        mounts["/mnt/models"] = Mount(root / PACKAGE)
         variables["STORAGE_URI"] = "pvc://models/tiny"
-    config = bundle_config(root, about, variables, binds)
-    (bundle / "config.json").write_text(json.dumps(config))
-    name = f"davy-start-{os.getpid()}-{port}"
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", WITHOUT_CGROUPS]
-    command += ["sh", str(bundle), name]
+    config = bundle_config(root, about, variables, mounts, arguments=("--host", "127.0.0.1"))
+    command = run_command(config, work, f"start-{port}")
     begun = time.monotonic()
     return measure(launch(command, port, os.environ, work / "log"), begun)
-
-
-def bundle_config(
-    root: Path, about: Mapping[str, Any], variables: Mapping[str, str], binds: Mapping[str, Path]
-) -> dict[str, Any]:
-    """Return an OCI runtime configuration: what ``readOnlyRootFilesystem`` and the like come to."""
-    locked = ["nosuid", "nodev", "noexec"]
-    mounts = [
-        {"destination": "/proc", "type": "proc", "source": "proc"},
-        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
-        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": locked},  # noqa: S108
-        {"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"]},
-    ]
-    mounts += [
-        {"destination": at, "type": "bind", "source": str(path), "options": ["rbind", "ro"]}
-        for at, path in binds.items()
-    ]
-    environment = [*about["Env"], *(f"{k}={v}" for k, v in variables.items())]
-    kinds = ("bounding", "effective", "permitted", "inheritable", "ambient")
-    return {
-        "ociVersion": "1.0.2",
-        "root": {"path": str(root), "readonly": True},
-        "mounts": mounts,
-        "process": {
-            "user": {"uid": NOBODY, "gid": NOBODY},
-            "args": [*about["Entrypoint"], "--host", "127.0.0.1"],
-            "env": environment,
-            "cwd": about["WorkingDir"],
-            "noNewPrivileges": True,
-            "capabilities": {kind: [] for kind in kinds},
-        },
-        "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]},
-    }
-
-
-@contextmanager
-def unpacked(image: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Give an image's files and its configuration."""
-    about = json.loads(_output("buildah", "inspect", "--type", "image", image))
-    container = _output("buildah", "from", "--pull-never", image)
-    try:
-        yield Path(_output("buildah", "mount", container)), about["OCIv1"]["config"]
-    finally:
-        subprocess.run(["buildah", "rm", container], check=False, capture_output=True)
-
-
-def _output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"error: {' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def weight(folder: Path) -> float:
-    """Return the MB of all files below a folder, a file of several names once."""
-    seen = {}
-    for path in folder.rglob("*"):
-        status = path.lstat()
-        seen[status.st_dev, status.st_ino] = status.st_size if not path.is_dir() else 0
-    return sum(seen.values()) / 1e6
 
 
 def table(rows: Mapping[str, Sequence[Start]], sizes: Mapping[str, float]) -> str:
@@ -296,9 +231,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     BLOCK.check()
-    for program in ("buildah", "crun", "unshare"):
-        if shutil.which(program) is None:
-            sys.exit(f"error: no {program}: apt-get install buildah crun util-linux")
+    require()
     rows: dict[str, list[Start]] = {
         "`bentoml serve`, from the checkout": [],
         "the image": [],

@@ -7,105 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from tests.fixtures import tiny_package
+from tests.fixtures.watched_package import WINDOW, exchange, write_watched_package
 
-from davy.drift.null import null_distances
-from davy.packaging.package import write_package
-from davy.protocol.events import (
-    BATCH_CONTENT_TYPE,
-    REQUEST,
-    RESPONSE,
-    PayloadEvent,
-    encode_batch,
-)
-from davy.protocol.tensors import tensor
-from davy.protocol.v2 import InferRequest, InferResponse, encode_request, encode_response
-
-WINDOW = 200
-FLOORS = {"ks": 0.15, "chi2": 0.15, "missing": 0.05}
-
-
-def draw(rng, rows):
-    return {
-        "price": rng.lognormal(1, 0.7, rows).astype(np.float32),
-        "popularity": rng.beta(1, 9, rows).astype(np.float32),
-        "department": rng.choice(6, rows, p=np.arange(1, 7) / 21),
-        "score": rng.beta(1, 4, rows).astype(np.float32),
-    }
-
-
-def write_watched_package(folder):
-    rng = np.random.default_rng(3)
-    blocks = {week: draw(rng, 300) for week in range(4)}
-    whole = {name: np.concatenate([b[name] for b in blocks.values()]) for name in blocks[0]}
-    doubles = {
-        week: {n: v.astype(float) if v.dtype.kind == "f" else v for n, v in block.items()}
-        for week, block in blocks.items()
-    }
-    nulls = null_distances(doubles, window_rows=WINDOW, draws_per_block=60, rng=rng)
-    folder.mkdir(exist_ok=True)
-    reference = folder / "reference.parquet"
-    pq.write_table(pa.table({**whole, "block": np.repeat(np.arange(4), 300)}), reference)
-    model = folder / "model.onnx"
-    model.write_bytes(b"not a model: nothing can be executed again")
-    contract = tiny_package.contract(
-        name="watched",
-        task="watched",
-        inputs=[
-            {"name": "price", "datatype": "FP32"},
-            {"name": "popularity", "datatype": "FP32", "missing": "flag"},
-            {"name": "department", "datatype": "INT64"},
-        ],
-        calibration={
-            "window_rows": WINDOW,
-            "blocks": 4,
-            "nulls": [
-                {
-                    "feature": feature,
-                    "detector": detector,
-                    "distances": distances.tolist(),
-                    "floor": FLOORS[detector],
-                }
-                for (feature, detector), distances in nulls.items()
-            ],
-        },
-    )
-    files = {"model.onnx": model, "reference.parquet": reference}
-    return write_package(folder / "store", contract, files, private_key=None)
-
-
-def exchange(rng, number, version, broken):
-    rows = draw(rng, 100)
-    if broken:
-        rows["popularity"][:] = np.nan
-        rows["price"] *= 1.6
-    score = rows.pop("score")
-    inputs = tuple(tensor(name, values) for name, values in rows.items())
-    answer = InferResponse("watched", version, (tensor("score", score),))
-    for kind, encoded in (
-        (REQUEST, encode_request(InferRequest(inputs), binary=True)),
-        (RESPONSE, encode_response(answer, binary=["score"])),
-    ):
-        yield PayloadEvent(
-            id=f"{broken}-{number}",
-            type=kind,
-            source="/davy/predictor/watched",
-            time=datetime.now(UTC),
-            service="watched",
-            namespace="",
-            version=version,
-            sample_rate=0.1,
-            body=encoded.body,
-            header_length=encoded.header_length,
-        )
+from davy.protocol.events import BATCH_CONTENT_TYPE, encode_batch
 
 
 def free_port():
