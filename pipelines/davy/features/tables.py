@@ -15,8 +15,12 @@ from davy.data.engine import open_engine, write_parquet
 from davy.data.retail import Shop, open_shop
 from davy.data.table_task import TableTask, table_path
 from davy.features.churn import build_churn
+from davy.features.coupons import build_coupon_redemption
 
-BUILT: Mapping[str, Callable[[Any, Shop], Any]] = {"churn": build_churn}
+BUILT: Mapping[str, Callable[[Any, Shop], Any]] = {
+    "churn": build_churn,
+    "coupon_redemption": build_coupon_redemption,
+}
 
 
 def table_file(task: TableTask, folder: Path) -> Path:

@@ -30,10 +30,14 @@ def shipped(name: str, shop: Path, **changes) -> TableTask:
     return task.model_copy(update={"data": data, "objective": objective, **changes})
 
 
-def test_churn_becomes_a_package_that_serves_what_was_measured(shop, tmp_path):
-    package, table = train_table(
-        shipped("churn", shop), tmp_path, clock=SystemClock(), code_version="test"
-    )
+@pytest.fixture(scope="module")
+def churn(shop, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    return train_table(shipped("churn", shop), store, clock=SystemClock(), code_version="test")
+
+
+def test_churn_becomes_a_package_that_serves_what_was_measured(churn):
+    package, table = churn
     assert table.not_yet_known > 0
     model = load_model(package.path, public_key=None)
     (score,) = model.run(table.test.features, ("score",))
@@ -47,10 +51,23 @@ def test_churn_becomes_a_package_that_serves_what_was_measured(shop, tmp_path):
     assert {"age", "income"}.isdisjoint(spec.name for spec in package.contract.inputs)
 
 
-def test_no_household_is_named_in_a_package(shop, tmp_path):
-    package, _ = train_table(
-        shipped("churn", shop), tmp_path, clock=SystemClock(), code_version="test"
-    )
+def test_coupon_redemption_becomes_a_package_that_serves_what_was_measured(shop, tmp_path):
+    task = shipped("coupon_redemption", shop)
+    package, table = train_table(task, tmp_path, clock=SystemClock(), code_version="test")
+    assert table.not_yet_known > 0
+    model = load_model(package.path, public_key=None)
+    (score,) = model.run(table.test.features, ("score",))
+    reference = pq.read_table(package.files[REFERENCE])
+    np.testing.assert_allclose(score.data, reference["score"].to_numpy(), rtol=1e-4, atol=1e-6)
+    assert package.contract.metrics[0].name == "pr_auc"
+    constant = package.contract.baselines["constant"].overall
+    assert package.contract.metrics[0].overall.value > 1.5 * constant.value
+    # A household that never redeemed has no days since; the model answers all the same.
+    assert np.isnan(table.test.features["days_since_redemption"]).any()
+
+
+def test_no_household_is_named_in_a_package(churn):
+    package, _ = churn
     names = pq.read_schema(package.files[REFERENCE]).names
     assert not [name for name in names if name.startswith("household") and "size" not in name]
     texts = [path.read_bytes() for path in package.path.rglob("*") if path.is_file()]
