@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint format bench bench-rollout bench-serving bench-image lock image generate clean distclean
+.PHONY: help setup demo test test-cluster lint format bench bench-rollout bench-serving bench-image lock image images generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
+IMAGES := operator detector detector-native predictor pipeline
 PYTEST := .venv/bin/python -m pytest
 export OMP_NUM_THREADS := 1
 export ORT_DISABLE_TELEMETRY := 1
@@ -38,6 +39,20 @@ image: setup ## The image of a model package: PACKAGE=store/NAME/VERSION
 	@test -n "$(PACKAGE)" || { echo "error: name a model package: make image PACKAGE=store/NAME/VERSION"; exit 64; }
 	@services/images/build.sh predictor "$(PACKAGE)"
 
+images: setup ## Every image, each started and measured (as root; the pipeline's is large); image-NAME does one
+	@set -e; for name in $(IMAGES); do $(MAKE) --no-print-directory image-$$name; done
+
+image-predictor: setup
+	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; package="$(PACKAGE)"; \
+	  test -n "$$package" || package=$$(.venv/bin/python -m tests.fixtures.tiny_package "$$work"); \
+	  services/images/build.sh predictor "$$package" --builder buildah \
+	    --name "davy-predictor:$$(.venv/bin/davy --version | cut -d ' ' -f 2)"
+	@.venv/bin/python -m tests.benchmarks.bench_images predictor
+
+image-%: setup
+	@services/images/build.sh $(subst -, --variant ,$*) --builder buildah
+	@.venv/bin/python -m tests.benchmarks.bench_images $*
+
 bench-rollout: setup ## The gate beside others' judges on a day of looks; 15 minutes of CPU; writes its table
 	.venv/bin/python -m tests.benchmarks.bench_rollout_day
 
@@ -51,11 +66,12 @@ bench: setup ## Benchmarks; writes their tables into the READMEs
 bench-serving: setup ## Serving beside its rivals, 12 minutes; writes its tables into services/README.md
 	.venv/bin/python -m tests.benchmarks.bench_serving
 
-generate: setup ## Write the generated files: reference pages, schemas, gRPC messages, compiled pipelines
+generate: setup ## Write the generated files: reference pages, schemas, gRPC messages, compiled pipelines, names in the chart's schema
 	.venv/bin/python -m davy.cli.reference .
 	.venv/bin/python -m davy.packaging.schemas pipelines/schemas
 	.venv/bin/python -m davy.protocol.stubs services/davy/protocol
 	.venv/bin/python -m davy.rollout.crd k8s/crds
+	.venv/bin/python -m davy.cli.chart_schema helm/davy/values.schema.json
 	.venv/bin/davy pipeline compile
 
 bench-image: setup ## From start to ready, and what an image weighs: IMAGE=NAME:VERSION, as root

@@ -21,6 +21,8 @@ Schema = dict[str, Any]
 LOOSE: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 # Those whose fields a rollout reads or writes; the others stay loose.
 STRICT = {
+    "V1alpha1ServingRuntimeSpec",
+    "V1alpha1SupportedModelFormat",
     "V1beta1CanarySpec",
     "V1beta1CanaryStatus",
     "V1beta1ComponentStatusSpec",
@@ -60,6 +62,14 @@ def inference_service_crd(*, canary: bool = True, minimal: bool = False) -> Sche
         if not canary:
             del spec["properties"]["canary"]
     return _crd("serving.kserve.io", "v1beta1", "InferenceService", ["isvc"], spec, status)
+
+
+def serving_runtime_crd() -> Schema:
+    """Return the CRD of ClusterServingRuntimes; what is in a container is kept as given."""
+    spec = _object("V1alpha1ServingRuntimeSpec")
+    crd = _crd("serving.kserve.io", "v1alpha1", "ClusterServingRuntime", [], spec, LOOSE)
+    crd["spec"]["scope"] = "Cluster"
+    return crd
 
 
 def http_route_crd() -> Schema:
