@@ -204,6 +204,11 @@ def session_settings(settings: PredictorSettings) -> SessionSettings:
         arena=settings.arena,
         optimisation=settings.graph_optimisation,
         providers=settings.providers,
+        provider_options={
+            # As the runtime itself would write them.
+            name: {option: str(value) for option, value in chosen.items()}
+            for name, chosen in settings.provider_options.items()
+        },
         cache_dir=settings.cache_dir,
     )
 

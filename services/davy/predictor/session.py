@@ -1,7 +1,8 @@
 """The runtime's session: its settings, chosen once and recorded.
 
-Belongs here: threads, memory, graph optimisation and its cache on disk, execution providers.
-Not here: which package is opened and what it is fed (`davy.predictor.model`).
+Belongs here: threads, memory, graph optimisation and its cache on disk.
+Not here: execution providers (`davy.predictor.providers`), which package is opened and what it is
+fed (`davy.predictor.model`).
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ import os
 import platform
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from davy.core.errors import ConfigurationError, PermanentError
+from davy.predictor.providers import (
+    CPU_PROVIDER,
+    ProviderOptions,
+    blame,
+    check_providers,
+    describe,
+    held,
+    with_options,
+)
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 Cached = Literal["off", "written", "used"]
-CPU_PROVIDER = "CPUExecutionProvider"
 PROCESSOR = Path("/proc/cpuinfo")
 
 
@@ -39,6 +47,8 @@ class SessionSettings:
         How far the graph is rewritten before it is executed.
     providers : tuple of str
         Execution providers, the preferred one first.
+    provider_options : mapping
+        Options of some of them, by provider and name.
     cache_dir : Path, optional
         Where optimised graphs are kept; a folder of this user's that nobody else may write.
     """
@@ -47,6 +57,7 @@ class SessionSettings:
     arena: bool = True
     optimisation: Optimisation = "all"
     providers: tuple[str, ...] = (CPU_PROVIDER,)
+    provider_options: ProviderOptions = field(default_factory=dict)
     cache_dir: Path | None = None
 
 
@@ -62,6 +73,7 @@ class Opened:
         """Return what the log and the model's metadata say of the session."""
         return {
             "execution_providers": ",".join(self.session.get_providers()),
+            **describe(self.session, self.settings.provider_options),
             "threads": self.settings.threads,
             "arena": self.settings.arena,
             "graph_optimisation": self.settings.optimisation,
@@ -84,13 +96,21 @@ def open_session(content: bytes, settings: SessionSettings, *, where: str) -> Op
     Raises
     ------
     ConfigurationError
-        A provider is not available, or the cache folder is not this user's alone.
+        A provider is not available or refuses its options, or the cache folder is not this user's
+        alone.
     PermanentError
         The runtime cannot open the model.
     """
     import onnxruntime
 
     check_providers(settings.providers, onnxruntime.get_available_providers())
+
+    def session_of(model: bytes, options: Any, *, chosen: ProviderOptions) -> Any:
+        providers = with_options(settings.providers, chosen)
+        # Without a fallback: that would be the CPU, silently, now or in the middle of serving.
+        return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+
+    chosen = settings.provider_options
     options = _options(onnxruntime, settings)
     cached: Cached = "off"
     kept = None
@@ -100,10 +120,8 @@ def open_session(content: bytes, settings: SessionSettings, *, where: str) -> Op
         # Rewritten already; the runtime would only look through it again.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         with contextlib.suppress(Exception):
-            opened = onnxruntime.InferenceSession(
-                kept.read_bytes(), options, providers=list(settings.providers)
-            )
-            return Opened(_held(opened, settings.providers), settings, "used")
+            opened = session_of(kept.read_bytes(), options, chosen=chosen)
+            return Opened(held(opened, settings.providers, chosen), settings, "used")
         # Damaged: the model itself is opened, and the cache written again.
         options = _options(onnxruntime, settings)
     written = None
@@ -112,15 +130,19 @@ def open_session(content: bytes, settings: SessionSettings, *, where: str) -> Op
         os.close(handle)
         options.optimized_model_filepath = written
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=list(settings.providers))
+        session = session_of(content, options, chosen=chosen)
     except Exception as error:
         if written is not None:
             Path(written).unlink(missing_ok=True)
+        plain = _options(onnxruntime, settings)
+        blamed = blame(error, chosen, lambda: session_of(content, plain, chosen={}))
+        if blamed is not None:
+            raise blamed from error
         raise PermanentError(f"the runtime cannot open it: {error}", where=where) from error
     if kept is not None and written is not None:
         Path(written).replace(kept)
         cached = "written"
-    return Opened(_held(session, settings.providers), settings, cached)
+    return Opened(held(session, settings.providers, chosen), settings, cached)
 
 
 def _options(onnxruntime: Any, settings: SessionSettings) -> Any:
@@ -140,35 +162,6 @@ def _options(onnxruntime: Any, settings: SessionSettings) -> Any:
     # The server logs failures itself, once and with the request id.
     options.log_severity_level = 4
     return options
-
-
-def check_providers(asked: Iterable[str], available: Sequence[str]) -> None:
-    """Hold execution providers against those that the runtime has.
-
-    Raises
-    ------
-    ConfigurationError
-        One is not available.
-    """
-    for name in asked:
-        if name not in available:
-            raise ConfigurationError(
-                f"'{name}' is not available; this runtime has {', '.join(available)}",
-                where="DAVY_PREDICTOR_PROVIDERS",
-                fix="Install the runtime that brings it, or leave it out",
-            )
-
-
-def _held(session: Any, asked: tuple[str, ...]) -> Any:
-    # A provider whose libraries do not load is left out by the runtime without an error.
-    missing = [name for name in asked if name not in session.get_providers()]
-    if missing:
-        raise ConfigurationError(
-            f"'{missing[0]}' did not start on this machine",
-            where="DAVY_PREDICTOR_PROVIDERS",
-            fix="See that its libraries and its device are there, or leave it out",
-        )
-    return session
 
 
 def _own(folder: Path) -> Path:
@@ -198,7 +191,7 @@ def _key(content: bytes, settings: SessionSettings, onnxruntime: Any) -> str:
     parts = (
         onnxruntime.__version__,
         settings.optimisation,
-        ",".join(settings.providers),
+        str(with_options(settings.providers, settings.provider_options)),
         platform.machine(),
         flags,
     )

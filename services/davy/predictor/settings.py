@@ -13,8 +13,9 @@ from pydantic_settings import SettingsConfigDict
 
 from davy.core.settings import DavySettings
 from davy.predictor.grpc_tls import TlsFiles
+from davy.predictor.providers import CPU_PROVIDER, wrong_options
 from davy.predictor.segments import problem
-from davy.predictor.session import CPU_PROVIDER, Optimisation
+from davy.predictor.session import Optimisation
 
 OutlierMode = Literal["auto", "off", "always"]
 
@@ -88,6 +89,12 @@ class PredictorSettings(DavySettings):
         min_length=1,
         description="ONNX Runtime execution providers as a JSON list, the preferred one first. "
         "One that is not available is an error, not a silent way back to the CPU.",
+    )
+    provider_options: dict[str, dict[str, str | int | float | bool]] = Field(
+        {},
+        description="Options of those providers, as JSON: "
+        '{"CUDAExecutionProvider": {"device_id": 0, "gpu_mem_limit": 2147483648}}. One that the '
+        "provider refuses is an error.",
     )
     batch_rows: int = Field(
         256,
@@ -243,6 +250,13 @@ class PredictorSettings(DavySettings):
         if wrong:
             raise ValueError(wrong)
         return listed
+
+    @model_validator(mode="after")
+    def _options_of_providers(self) -> PredictorSettings:
+        wrong = wrong_options(self.providers, self.provider_options)
+        if wrong:
+            raise ValueError(f"'provider_options': {wrong}")
+        return self
 
     @model_validator(mode="after")
     def _one_worker_is_changed(self) -> PredictorSettings:

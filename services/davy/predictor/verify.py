@@ -16,8 +16,8 @@ from collections.abc import Collection
 from davy.core.errors import ConfigurationError, ConflictError
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package, read_package
+from davy.predictor.providers import CPU_PROVIDER, check_providers
 from davy.predictor.segments import SegmentReader, Segments
-from davy.predictor.session import CPU_PROVIDER, check_providers
 from davy.predictor.settings import PredictorSettings
 from davy.predictor.sources import all_packages
 
