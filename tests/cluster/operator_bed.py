@@ -37,7 +37,15 @@ from davy.rollout.operator.ports import Delivery, Resource
 from davy.rollout.operator.reconcile import Reconciler
 from davy.rollout.ports import GateFacts
 from davy.rollout.record import Record
-from davy.rollout.series import MODEL_INFO, REQUESTS, Arms, Sample, Series, SeriesKey
+from davy.rollout.series import (
+    MODEL_INFO,
+    REQUESTS,
+    Arms,
+    Sample,
+    Series,
+    SeriesKey,
+    shares_at,
+)
 from davy.rollout.spec import Candidate, RolloutSpec
 from davy.rollout.status import ModelRolloutStatus
 from davy.rollout.vetoes import Veto
@@ -77,7 +85,7 @@ class StandInPrometheus:
             return [
                 Series(key, tuple(item for item in samples if item.time >= oldest))
                 for key, samples in self._samples.items()
-                if key.version in {arms.stable, arms.canary}
+                if key.version in arms.versions
             ]
 
     def _run(self) -> None:
@@ -90,15 +98,17 @@ class StandInPrometheus:
             requests = RATE * (now - self._until)
             self._until = now
             canary = requests * weight / 100
+            copy = requests * shares_at(weight, baseline=True).baseline / 100
             for version, outcome, count in (
                 ("v1", "ok", requests - canary),
+                ("v1+baseline", "ok", copy),
                 (self._version, "ok", canary * (1 - self._errors)),
                 (self._version, "server_error", canary * self._errors),
             ):
                 key = SeriesKey(REQUESTS, version, f"{version}-0", outcome)
                 self._totals[key] = self._totals.get(key, 0.0) + count
                 self._samples.setdefault(key, []).append(Sample(now, float(int(self._totals[key]))))
-            for version in ("v1", self._version):
+            for version in ("v1", "v1+baseline", self._version):
                 info = SeriesKey(MODEL_INFO, version, f"{version}-0")
                 self._samples.setdefault(info, []).append(Sample(now, 1.0))
 

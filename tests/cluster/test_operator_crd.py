@@ -78,6 +78,8 @@ BAD = {
         lambda s: s.update(steps=[{"weight": 5}, {"weight": 5}]), "steps must ascend"),
     "weight 0": (lambda s: s.update(steps=[{"weight": 0}]), "greater than or equal to 1"),
     "weight 101": (lambda s: s.update(steps=[{"weight": 101}]), "less than or equal to 100"),
+    "a baseline beside half of the traffic": (
+        lambda s: s.update(steps=[{"weight": 50}], analysis={"baseline": True}), "at most 49"),
     "no step": (lambda s: s.update(steps=[]), "at least 1"),
     "a margin below 1": (
         lambda s: s["analysis"]["indicators"][0].update(ratio=0.9), "greater than or equal to 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from kubernetes import client
@@ -15,7 +16,7 @@ from tests.cluster.operator_bed import RolloutBed, StandInPrometheus, install, w
 
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import ORDERS, with_order
-from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
+from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE, UNSUPPORTED
 from davy.rollout.orders import order
 from davy.rollout.replay import replay
 from davy.rollout.status import ModelRolloutStatus
@@ -75,6 +76,44 @@ def test_a_good_canary_takes_over(mode: str, make_bed: MakeBed, kserve: KServeSt
     assert actions == ["advance", "advance", "promote", "finish"]
     assert kserve.observed.losses_in(bed.namespace) == []
     assert status.record_uri == f"configmap:{bed.namespace}/take-over-record-{_uid(bed)[:8]}-1"
+
+
+BASELINE: dict[str, Any] = {
+    "steps": [{"weight": 10, "minRequests": 10}, {"weight": 40, "minRequests": 10}],
+    "analysis": {
+        "interval": "0.5s", "deadline": "10m", "vetoes": ["signature"], "baseline": True
+    },
+}  # fmt: skip
+
+
+def test_beside_a_baseline_a_good_canary_takes_over(
+    make_bed: MakeBed, kserve: KServeStandin
+) -> None:
+    bed = make_bed("Standard")
+    uid = bed.create(**BASELINE)
+    bed.drive(uid, until=lambda status: status.weights is not None and status.weights.canary == 40)
+    status = bed.status()
+    assert status.document()["weights"] == {"stable": 20, "canary": 40, "baseline": 40}
+    assert status.document()["versions"]["baseline"] == "v1+baseline"
+    entries = {item["predictor"]["name"]: item for item in bed.service.read()["spec"]["canary"]}
+    assert {name: item["trafficPercent"] for name, item in entries.items()} == {
+        "v2": 40, "v1-baseline": 40
+    }  # fmt: skip
+    bed.drive(uid)
+    assert bed.status().phase == "Promoted"
+    assert stable(bed) == "pvc://models/v2"
+    assert not bed.service.read()["spec"].get("canary")
+    assert replay(bed.record()).difference is None
+    assert kserve.observed.losses_in(bed.namespace) == []
+
+
+def test_knative_has_no_place_for_a_baseline(make_bed: MakeBed) -> None:
+    bed = make_bed("Knative")
+    before = bed.service.read()["spec"]
+    bed.drive(bed.create(**BASELINE))
+    assert bed.status().phase == "Failed"
+    assert why(bed, conditions.PROGRESSING) == ("False", UNSUPPORTED)
+    assert bed.service.read()["spec"] == before
 
 
 def _uid(bed: RolloutBed) -> str:

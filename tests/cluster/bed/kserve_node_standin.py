@@ -33,19 +33,27 @@ from davy.rollout.adapters.kubernetes_objects import KubernetesObjects
 
 DOMAIN = "example.com"
 MANAGER = "kserve-standin"
+# Within a second, as it was seen; what is deleted meanwhile is still in the routes.
+ROUTE_SECONDS = 0.3
 MODELS = "/mnt/models"
 VOLUME = "kserve-pvc-source"
 
 
 class StandardOnNode:
-    """Does what KServe does in Standard mode, for pods that run."""
+    """Does what KServe does in Standard mode, for pods that run.
 
-    def __init__(self, api: ApiClient) -> None:
+    ``route`` is how long the routes lag behind the Services, in seconds.
+    """
+
+    def __init__(self, api: ApiClient, route: float = ROUTE_SECONDS) -> None:
         self._api = api
         self._objects = KubernetesObjects(api, field_manager=MANAGER)
         # What was written last, so that nothing is written again.
         self._written: dict[tuple[str, str, str], str] = {}
         self._status: dict[str, Object] = {}
+        self._route_lag = route
+        # Until when the routes of an InferenceService stay as they are.
+        self._routes_wait: dict[str, float] = {}
 
     def gone(self, key: Key) -> None:
         """Forget it: what it owned, Kubernetes collects."""
@@ -75,9 +83,11 @@ class StandardOnNode:
             self._workload(service, workload, arm, replicas)
         for workload in set(found) - {stable, *canaries}:
             self._remove(namespace, workload)
+            self._routes_wait[metadata["uid"]] = now + self._route_lag
         least = predictor.get("minReplicas", 1)
         self._workload(service, stable, predictor, max(least - taken, 1) if taken else least)
-        if stable in ready or (namespace, "HTTPRoute", name) in self._written:
+        routed = stable in ready or (namespace, "HTTPRoute", name) in self._written
+        if routed and now >= self._routes_wait.get(metadata["uid"], 0.0):
             self._routes(service, stable, {n: i for n, i in canaries.items() if n in ready})
         self._tell(service, stable in ready, {n: (i, n in ready) for n, i in canaries.items()})
 

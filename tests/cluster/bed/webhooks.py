@@ -18,6 +18,8 @@ from kubernetes import client
 from tests.cluster.bed import kserve_rules
 from tests.cluster.bed.apiserver import ApiServer
 
+NAME = "kserve-standin"
+
 
 class _Reviews(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -57,9 +59,12 @@ def kserve_webhooks(server: ApiServer, address: str = "127.0.0.1") -> Iterator[N
     thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
+        # Of a server that outlives this block, and of a block that was killed.
+        _unregister(server)
         _register(server, f"https://{address}:{http.server_address[1]}")
         yield
     finally:
+        _unregister(server)
         http.shutdown()
         thread.join()
         http.server_close()
@@ -89,7 +94,7 @@ def _register(server: ApiServer, url: str) -> None:
         return {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": kind,
-            "metadata": {"name": f"kserve-standin-{path}"},
+            "metadata": {"name": f"{NAME}-{path}"},
             "webhooks": [hook],
         }
 
@@ -101,3 +106,17 @@ def _register(server: ApiServer, url: str) -> None:
         registration.create_validating_webhook_configuration(
             configuration("ValidatingWebhookConfiguration", "validate")
         )
+
+
+def _unregister(server: ApiServer) -> None:
+    with server.client() as api:
+        registration = client.AdmissionregistrationV1Api(api)
+        for delete, path in (
+            (registration.delete_mutating_webhook_configuration, "mutate"),
+            (registration.delete_validating_webhook_configuration, "validate"),
+        ):
+            try:
+                delete(f"{NAME}-{path}")
+            except client.ApiException as error:
+                if error.status != 404:
+                    raise

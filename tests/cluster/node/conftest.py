@@ -1,0 +1,72 @@
+"""The node that these tests share: brought up once, taken away at the end.
+
+One that is up already (``python -m tests.cluster.bed up``) is used and left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.cluster.bed.programs import SETTING, ProgramsMissingError
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:  # noqa: F821
+    """A Ready node with CoreDNS, a gateway and Prometheus."""
+    from tests.cluster.bed.node.addons import start_addons
+    from tests.cluster.bed.node.node import Node
+    from tests.cluster.bed.node.programs import find_node_programs
+    from tests.cluster.bed.node.settings import settings_here
+
+    try:
+        programs = find_node_programs()
+    except ProgramsMissingError as error:
+        if os.environ.get(SETTING) in {"build", "require"}:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    made = Node(settings_here(), programs)
+    found = made.processes.alive("kubelet")
+    try:
+        made.up()
+        start_addons(made)
+        yield made
+    finally:
+        if not found:
+            left = made.down()
+            assert not left, left
+
+
+@pytest.fixture(scope="session")
+def cluster(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:  # noqa: F821
+    """The node with KServe's stand-in, Davy's resource and the predictor's image."""
+    from tests.cluster.bed.crds import inference_service_crd
+    from tests.cluster.bed.kserve_node_standin import StandardOnNode
+    from tests.cluster.bed.kserve_standin import running_kserve_standin
+    from tests.cluster.bed.node.runtime import images, import_image
+    from tests.cluster.bed.webhooks import kserve_webhooks
+    from tests.cluster.node.cluster import Cluster
+    from tests.cluster.node.images import SETTING as IMAGE
+    from tests.cluster.node.images import predictor_archive
+    from tests.cluster.operator_bed import install
+
+    name = os.environ.get(IMAGE, "")
+    if not name or name not in images(node.settings):
+        name, archive = predictor_archive(tmp_path_factory.mktemp("image"))
+        import_image(node.settings, archive)
+        archive.unlink()
+    node.server.install_crd(inference_service_crd())
+    install(node.server)
+    with ExitStack() as stack:
+        stack.enter_context(kserve_webhooks(node.server, str(node.settings.host)))
+        stack.enter_context(running_kserve_standin(node.server, standard=StandardOnNode))
+        api = stack.enter_context(node.server.client())
+        yield Cluster(node, api, name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
