@@ -1,0 +1,136 @@
+"""What operator, detector and pipeline do in their images.
+
+Belongs here: starting each, asking it, ending it. Not here: what holds for every image (`pod`), the
+table (`row`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import yaml
+from tests.benchmarks.images.pod import Mount, Pod, fail, owned_by_nobody
+from tests.benchmarks.images.row import Row
+from tests.benchmarks.page import ROOT
+from tests.fixtures.predictor_server import free_port
+from tests.fixtures.watched_package import exchange, write_watched_package
+
+from davy.core.errors import ConfigurationError
+from davy.protocol.events import BATCH_CONTENT_TYPE, encode_batch
+
+# A way to an API server that does not answer.
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "current-context": "nowhere",
+    "clusters": [{"name": "nowhere", "cluster": {"server": "http://127.0.0.1:9"}}],
+    "users": [{"name": "nobody", "user": {}}],
+    "contexts": [{"name": "nowhere", "context": {"cluster": "nowhere", "user": "nobody"}}],
+}
+
+
+def operator(pod: Pod, row: Row) -> Row:
+    """Run it without a cluster, and with one that does not answer."""
+    code, text = pod.run()
+    if code != ConfigurationError.exit_code or "no way to the API server" not in text:
+        fail(f"without a cluster it ended with {code}", pod.log)
+    port = free_port()
+    config = pod.work / "kubeconfig"
+    config.write_text(yaml.safe_dump(KUBECONFIG))
+    variables = {
+        "DAVY_OPERATOR_HOST": "127.0.0.1",
+        "DAVY_OPERATOR_PORT": str(port),
+        "KUBECONFIG": "/kubeconfig",
+    }
+    with pod.server(variables=variables, mounts={"/kubeconfig": Mount(config)}) as running:
+        url = f"http://127.0.0.1:{port}"
+        ready = running.wait(lambda: _status(f"{url}/healthz") == 200, "healthy")
+        if _status(f"{url}/readyz") != 503:
+            fail("it is ready without an API server", pod.log)
+        memory = running.memory()
+        return row.measured(ready=ready, memory=memory, end=running.end())
+
+
+def detector(pod: Pod, row: Row) -> Row:
+    """Run it with a package, and send it the events of two hundred requests."""
+    package = write_watched_package(pod.work / "packages")
+    port = free_port()
+    variables = {
+        "DAVY_DETECTOR_HOST": "127.0.0.1",
+        "DAVY_DETECTOR_PORT": str(port),
+        "DAVY_DETECTOR_STORE": "/mnt/store",
+    }
+    mounts = {"/mnt/store": Mount(pod.work / "packages" / "store")}
+    with pod.server(variables=variables, mounts=mounts) as running:
+        url = f"http://127.0.0.1:{port}"
+        ready = running.wait(lambda: _status(f"{url}/health/ready") == 200, "ready")
+        rng = np.random.default_rng(11)
+        version = package.contract.version
+        events = [event for n in range(200) for event in exchange(rng, n, version, broken=False)]
+        answer = httpx.post(
+            url,
+            content=encode_batch(events),
+            headers={"content-type": BATCH_CONTENT_TYPE},
+            timeout=30,
+        )
+        if answer.status_code != 202:
+            fail(f"events were answered {answer.status_code}: {answer.text}", pod.log)
+
+        def judged() -> bool:
+            versions = httpx.get(f"{url}/windows", timeout=30).json()["versions"]
+            return bool(versions) and bool(versions[0]["windows"])
+
+        running.wait(judged, "through with a window of events")
+        memory = running.memory()
+        return row.measured(ready=ready, memory=memory, end=running.end())
+
+
+def pipeline(pod: Pod, row: Row) -> Row:
+    """Run the first step of a compiled pipeline by the command that Kubeflow gives it."""
+    compiled = yaml.safe_load((ROOT / "pipelines/compiled/next_basket.yaml").read_text())
+    container = compiled["deploymentSpec"]["executors"]["exec-prepare-data"]["container"]
+    defaults = compiled["root"]["inputDefinitions"]["parameters"]
+    out = owned_by_nobody(pod.work / "out")
+    artifact = {
+        "name": "data",
+        "type": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"},
+        "uri": "/out/data",
+    }
+    told = {
+        "inputs": {
+            "parameterValues": {
+                "task_text": defaults["task_text"]["defaultValue"],
+                "households": 20,
+            }
+        },
+        "outputs": {
+            "artifacts": {"data": {"artifacts": [artifact]}},
+            "outputFile": "/out/executor_output.json",
+        },
+    }
+    arguments = [item.replace("{{$}}", json.dumps(told)) for item in container["args"]]
+    begun = time.monotonic()
+    code, _ = pod.run(
+        entrypoint=container["command"],
+        arguments=arguments,
+        mounts={"/out": Mount(out, writable=True)},
+    )
+    seconds = time.monotonic() - begun
+    if code != 0 or not any(out.rglob("*.parquet")):
+        fail(f"the step ended with {code} and wrote {_files(out)}", pod.log)
+    return row.measured(ready=seconds, memory=None, end=None)
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def _files(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.rglob("*") if p.is_file())) or "nothing"
