@@ -589,17 +589,57 @@ def test_every_described_operation(url: str) -> None:
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) == 13
     for operation in operations:
-        modes = list(schemathesis.GenerationMode)
-        cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes))
+        send_all_sorts(operation)
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(case=cases)
-        def send(case: schemathesis.Case) -> None:
-            # What fits the schema may still break the contract of the model; a deadline of nothing
-            # is missed, as is said.
-            excluded = [positive_data_acceptance]
-            if case.headers and case.headers.get("davy-timeout-ms"):
-                excluded.append(not_a_server_error)
-            case.call_and_validate(excluded_checks=excluded)
 
-        send()
+def send_all_sorts(operation: Any) -> None:
+    """Send requests that fit what is described and that do not; the answers must be described."""
+    modes = list(schemathesis.GenerationMode)
+    cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in modes))
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=cases)
+    def send(case: schemathesis.Case) -> None:
+        # What fits the schema may still break the contract of the model, or name a model that is
+        # not there; a deadline of nothing is missed, as is said.
+        excluded = [positive_data_acceptance]
+        if case.headers and case.headers.get("davy-timeout-ms"):
+            excluded.append(not_a_server_error)
+        case.call_and_validate(excluded_checks=excluded)
+
+    send()
+
+
+def test_every_described_operation_of_the_repository(
+    predictor: ModuleType, package: Package, tmp_path: Path
+) -> None:
+    limits = {"repository_api": "true", "max_body_bytes": str(MOST_BYTES)}
+    with predictor.predictor_server(package.path, tmp_path, limits) as running:
+        schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
+        described = {found.ok().path: found.ok() for found in schema.get_all_operations()}
+        operations = {
+            path.rpartition("/")[2]: operation
+            for path, operation in described.items()
+            if path.startswith("/v2/repository/")
+        }
+        assert set(operations) == {"index", "load", "unload"}
+        for operation in operations.values():
+            send_all_sorts(operation)
+
+        def done(name: str, **request: Any) -> Any:
+            case = operations[name].Case(**request)
+            answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
+            return answer.status_code, answer.json()
+
+        wide = {"path_parameters": {"name": "wide"}}
+        version = package.contract.version
+        entry = {"name": "wide", "version": version, "state": "READY"}
+        assert done("index") == (200, [entry | {"reason": ""}])
+        assert done("load", **wide, body={}, media_type="application/json") == (200, entry)
+        folder = {"path": str(package.path)}
+        assert done("load", **wide, body=folder, media_type="application/json") == (200, entry)
+        elsewhere = {"path": str(tmp_path)}
+        assert done("load", **wide, body=elsewhere, media_type="application/json")[0] == 400
+        assert done("unload", **wide) == (200, {"name": "wide", "state": "UNAVAILABLE"})
+        assert done("index") == (200, [])
+        assert done("unload", **wide)[0] == 404
