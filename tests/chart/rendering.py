@@ -6,13 +6,16 @@ Belongs here: running helm and kubectl. Not here: what is expected of the object
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from tests.cluster.bed.clients import Clients, find_clients
+from tests.cluster.bed.programs import SETTING, ProgramsMissingError
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/davy"
@@ -20,6 +23,16 @@ VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
 NAMESPACE = "davy"
 
 Object = dict[str, Any]
+
+
+def clients_or_skip() -> Clients:
+    """Return the programs; without them the test is skipped, with the command that builds them."""
+    try:
+        return find_clients()
+    except ProgramsMissingError as error:
+        if os.environ.get(SETTING) in {"build", "require"}:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
