@@ -146,6 +146,7 @@ def command(
     arguments = {
         "DEBIAN": base,
         "PROGRAMS": " ".join(recipe.programs),
+        "SOURCES": " ".join(recipe.sources),
         "NAME": name.rpartition("/")[2],
         "VERSION": version,
         "WORKDIR": recipe.workdir,

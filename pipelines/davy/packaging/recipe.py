@@ -52,6 +52,8 @@ class Recipe(HandWritten):
         The most that all files may weigh, but for a model package, in 10^6 bytes.
     programs : tuple of str
         Single programs of other packages of Debian: ``PACKAGE:PATH``.
+    sources : tuple of str
+        Names in the locked set that the registry has no wheel of.
     prune : dict
         Patterns below site-packages of what it never loads, and why.
     variants : dict
@@ -65,6 +67,7 @@ class Recipe(HandWritten):
     workdir: str = "/app"
     budget_mb: int = Field(gt=0)
     programs: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     prune: dict[str, str] = Field(default_factory=dict)
     variants: dict[str, Variant] = Field(default_factory=dict)
 

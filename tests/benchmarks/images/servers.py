@@ -33,6 +33,18 @@ KUBECONFIG = {
 }
 
 
+TASK = ROOT / "pipelines/tasks/next_basket.yaml"
+# All steps, on little: every library of theirs is loaded.
+LITTLE = (
+    "model.epochs=1",
+    "model.train_baskets=200",
+    "objective.floor=0",
+    "compression.candidates=[fp32, int8, pruned]",
+    "compression.budget=1",
+    "monitoring.window_rows=50",
+)
+
+
 def operator(pod: Pod, row: Row) -> Row:
     """Run it without a cluster, and with one that does not answer."""
     code, text = pod.run()
@@ -90,7 +102,7 @@ def detector(pod: Pod, row: Row) -> Row:
 
 
 def pipeline(pod: Pod, row: Row) -> Row:
-    """Run the first step of a compiled pipeline by the command that Kubeflow gives it."""
+    """Run the first step of a compiled pipeline by Kubeflow's own command, and then all steps."""
     compiled = yaml.safe_load((ROOT / "pipelines/compiled/next_basket.yaml").read_text())
     container = compiled["deploymentSpec"]["executors"]["exec-prepare-data"]["container"]
     defaults = compiled["root"]["inputDefinitions"]["parameters"]
@@ -122,6 +134,14 @@ def pipeline(pod: Pod, row: Row) -> Row:
     seconds = time.monotonic() - begun
     if code != 0 or not any(out.rglob("*.parquet")):
         fail(f"the step ended with {code} and wrote {_files(out)}", pod.log)
+    task = ["/task.yaml", *(part for item in LITTLE for part in ("--set", item))]
+    folders = ["--store", "/out/store", "--work", "/out/work", "--households", "40"]
+    code, _ = pod.run(
+        arguments=["davy", "pipeline", "run", *task, *folders],
+        mounts={"/out": Mount(out, writable=True), "/task.yaml": Mount(TASK)},
+    )
+    if code != 0 or not any(out.glob("store/next_basket/*/model.onnx")):
+        fail(f"the pipeline ended with {code} and wrote {_files(out)}", pod.log)
     return row.measured(ready=seconds, memory=None, end=None)
 
 

@@ -104,12 +104,15 @@ def test_labels_name_base_and_place_of_the_id(tmp_path: Path) -> None:
 def test_what_listens_says_its_port_and_what_does_not_has_none(tmp_path: Path) -> None:
     arguments = command("docker", PLAN, tmp_path / "context")
     assert options(arguments, "--target") == ["server"]
-    silent = RECIPE.model_copy(update={"port": None, "programs": ("coreutils:bin/mktemp",)})
+    silent = RECIPE.model_copy(
+        update={"port": None, "programs": ("coreutils:bin/mktemp",), "sources": ("a", "b")}
+    )
     plan = Plan("registry.example:5000/team/davy-pipeline:1", CREATED, {}, silent)
     arguments = command("docker", plan, tmp_path / "context")
     assert options(arguments, "--target") == ["program"]
     given = options(arguments, "--build-arg")
     assert "PROGRAMS=coreutils:bin/mktemp" in given
+    assert "SOURCES=a b" in given
     assert "NAME=davy-pipeline" in given
     assert not [value for value in given if value.startswith("PORT")]
 

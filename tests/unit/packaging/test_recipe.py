@@ -78,6 +78,7 @@ def test_each_has_its_locked_set_and_its_program(name: str, variant: str) -> Non
     lines = locked(checkout() / "requirements" / f"{recipe.requirements}.txt")
     packages = {line.partition("==")[0] for line in lines}
     # What is under another licence or heavy is where it is said to be, and nowhere else.
+    assert set(recipe.sources) <= packages
     assert ("alibi-detect" in packages) is ("BUSL-1.1" in recipe.licenses)
     assert ("torch" in packages) is (name == "pipeline")
     assert ("kfp" in packages) is (name == "pipeline")
