@@ -17,6 +17,7 @@ import yaml
 from kubernetes import client
 from tests.chart.rendering import (
     CHART,
+    ROOT,
     VALUES,
     Object,
     clients_or_skip,
@@ -83,6 +84,17 @@ def test_the_api_server_takes_every_object_strictly(
         "--validate=strict", "--force-conflicts", "-f", "-", text=dumped(objects),
     )  # fmt: skip
     assert len(said.splitlines()) == len(objects)
+
+
+@pytest.mark.parametrize("overlay", ["gateway", "knative", "namespaced"])
+def test_the_api_server_takes_every_overlay_strictly(
+    server: ApiServer, clients: Clients, overlay: str
+) -> None:
+    said = call(
+        server, clients.kubectl, "apply", "--server-side", "--dry-run=server",
+        "--validate=strict", "-k", ROOT / "k8s/overlays" / overlay,
+    )  # fmt: skip
+    assert "deployment.apps/davy-operator serverside-applied (server dry run)" in said
 
 
 def test_a_misspelt_field_would_be_refused(server: ApiServer, clients: Clients) -> None:
