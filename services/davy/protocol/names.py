@@ -10,6 +10,7 @@ SCORE = "score"
 
 # A setting of the predictor, and what its counters add to the version: a fresh copy of the stable
 # version that serves beside a canary is an arm of its own.
+ARM_VARIABLE = "DAVY_PREDICTOR_ARM"
 BASELINE = "baseline"
 
 

@@ -69,12 +69,31 @@ class Series:
     samples: tuple[Sample, ...]
 
 
+# The largest weight beside a baseline: the stable arm goes on serving.
+MOST_COMPARED = 49
+
+
 class Shares(NamedTuple):
     """Shares of the traffic, in percent."""
 
     stable: int
     canary: int
     baseline: int = 0
+
+
+def shares_at(percent: int, *, baseline: bool) -> Shares:
+    """Return each arm's share where the canary has `percent`.
+
+    The baseline has as much as the canary. Where that cannot be, because the canary has all the
+    traffic or is to have it, nothing is compared any more, and the baseline has none.
+
+    >>> shares_at(10, baseline=True)
+    Shares(stable=80, canary=10, baseline=10)
+    >>> shares_at(100, baseline=True)
+    Shares(stable=0, canary=100, baseline=0)
+    """
+    compared = percent if baseline and percent <= MOST_COMPARED else 0
+    return Shares(100 - percent - compared, percent, compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +118,8 @@ class Arms:
         return tuple(filter(None, (self.stable, self.canary, self.baseline)))
 
     def shares(self, percent: int) -> Shares:
-        """Return each arm's share where the canary has `percent`.
-
-        The baseline has as much as the canary. Where that cannot be, because the canary has all the
-        traffic or is to have it, nothing is compared any more, and the baseline has none.
-        """
-        baseline = percent if self.baseline and 2 * percent < 100 else 0
-        return Shares(100 - percent - baseline, percent, baseline)
+        """Return each arm's share where the canary has `percent`."""
+        return shares_at(percent, baseline=bool(self.baseline))
 
 
 def segment_text(labels: dict[str, str]) -> str:

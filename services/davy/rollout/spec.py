@@ -23,7 +23,7 @@ from davy.data.gate import Allowance, IndicatorName, Ratio
 from davy.packaging.contract import GateDefault
 from davy.protocol.names import baseline_version
 from davy.rollout.indicators import NODE_LIKE, SHIFT, segment_name
-from davy.rollout.series import Arms
+from davy.rollout.series import MOST_COMPARED, Arms
 from davy.rollout.verdict import Criterion
 
 API_VERSION = "davylamp.dev/v1alpha1"
@@ -175,10 +175,10 @@ class RolloutSpec(_Spec):
         weights = [step.weight for step in self.steps]
         if any(after <= before for before, after in itertools.pairwise(weights)):
             raise ValueError(f"steps must ascend in weight, not {weights}")
-        if self.analysis.baseline and 2 * weights[-1] >= 100:
+        if self.analysis.baseline and weights[-1] > MOST_COMPARED:
             raise ValueError(
-                f"with a baseline a step's weight is at most 49, not {weights[-1]}: the baseline "
-                "has as much, and the stable arm must go on serving"
+                f"with a baseline a step's weight is at most {MOST_COMPARED}, not {weights[-1]}: "
+                "the baseline has as much, and the stable arm must go on serving"
             )
         return self
 

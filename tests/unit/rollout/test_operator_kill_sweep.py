@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from tests.fixtures.operator_cluster import OperatorBed, actions, drive, told
+from tests.fixtures.operator_cluster import SPEC, OperatorBed, actions, drive, told
 
 from davy.rollout.replay import replay
 
@@ -42,6 +42,17 @@ def scenario_roll_back(crash_at: int) -> tuple[OperatorBed, int]:
     return bed, drive(bed)
 
 
+def scenario_baseline(crash_at: int) -> tuple[OperatorBed, int]:
+    bed = OperatorBed(crash_at=crash_at)
+    analysis = {**SPEC["analysis"], "baseline": True}
+    bed.apply(steps=[{"weight": 5}, {"weight": 40}], analysis=analysis)
+    crashes = drive(bed)
+    shares = [status.document().get("weights") for status in bed.statuses]
+    assert {"stable": 20, "canary": 40, "baseline": 40} in shares
+    assert bed.record().header.baseline == "v1+baseline"
+    return bed, crashes
+
+
 def scenario_begin_anew(crash_at: int) -> tuple[OperatorBed, int]:
     bed = OperatorBed(crash_at=crash_at)
     bed.apply()
@@ -67,6 +78,7 @@ def scenario_delete(crash_at: int) -> tuple[OperatorBed, int]:
     [
         (scenario_promote, 1),
         (scenario_roll_back, 1),
+        (scenario_baseline, 1),
         (scenario_begin_anew, 2),
         (scenario_delete, 1),
     ],

@@ -14,6 +14,7 @@ from davy.rollout.adapters.kubernetes_objects import KubernetesObjects
 from davy.rollout.kserve import knative
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve.mark import Mark
+from davy.rollout.series import Arms
 from davy.rollout.spec import Candidate
 
 
@@ -51,7 +52,7 @@ class KServeKnative(KServeService[knative.Seen]):
         )
         self._lag = lag
 
-    def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> knative.Seen:
+    def _seen(self, service: dict[str, Any] | None, mark: Mark | None, arms: Arms) -> knative.Seen:
         components = ((service or {}).get("status") or {}).get("components") or {}
         state = (
             isvc.uid(service) if service else "",
@@ -65,4 +66,5 @@ class KServeKnative(KServeService[knative.Seen]):
             mark=mark,
             steady_seconds=self.steady.seconds(state),
             lag_seconds=self._lag,
+            baseline=arms.baseline,
         )

@@ -6,6 +6,7 @@ Belongs here: the loop of seeing, asking the plan, writing. Not here: any plan
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ class Plan(Generic[Seen]):
 
     next_step: Callable[[Seen, Wanted], Move]
     read_weight: Callable[[Seen], int | None]
-    not_ready: Callable[[Seen], tuple[bool, bool]]
+    # Of the stable arm, the canary, and the baseline where there may be one.
+    not_ready: Callable[[Seen], tuple[bool, ...]]
 
 
 class KServeService(ABC, Generic[Seen]):
@@ -135,20 +137,18 @@ class KServeService(ABC, Generic[Seen]):
         if not 0 <= percent <= 100:
             raise InvalidInputError(f"a weight is 0 to 100 percent, not {percent}")
         self._check(arms)
-        self._go(Split(percent), self._patience)
+        self._go(arms, Split(percent), self._patience)
 
     def read_weight(self, arms: Arms) -> int | None:
         """Return the canary's share as it is routed; None when that is not said. See `Traffic`."""
         self._check(arms)
-        return self.plan.read_weight(self._seen(self._read(), self._marks.read()))
+        return self.plan.read_weight(self._seen(self._read(), self._marks.read(), arms))
 
     def not_ready(self, arms: Arms) -> tuple[str, ...]:
         """Return the versions that have no ready server. See `Traffic`."""
         self._check(arms)
-        stable, canary = self.plan.not_ready(self._seen(self._read(), self._marks.read()))
-        return tuple(
-            version for version, silent in ((arms.stable, stable), (arms.canary, canary)) if silent
-        )
+        silent = self.plan.not_ready(self._seen(self._read(), self._marks.read(), arms))
+        return tuple(itertools.compress(arms.versions, silent))
 
     def serving(self) -> str:
         """Return the version that is this rollout's stable arm. See `Workload`."""
@@ -178,18 +178,18 @@ class KServeService(ABC, Generic[Seen]):
             The API server does not answer.
         """
         self._check(arms)
-        return isinstance(self._go(Settled(promoted=promoted), 0.0), Done)
+        return isinstance(self._go(arms, Settled(promoted=promoted), 0.0), Done)
 
     @abstractmethod
-    def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> Seen:
+    def _seen(self, service: dict[str, Any] | None, mark: Mark | None, arms: Arms) -> Seen:
         """Return what the plan looks at."""
 
-    def _go(self, wanted: Wanted, patience: float) -> Done | Wait:
+    def _go(self, arms: Arms, wanted: Wanted, patience: float) -> Done | Wait:
         until = self._clock.monotonic() + patience
         stale = 0
         while True:
             service = self._read()
-            move = self.plan.next_step(self._seen(service, self._marks.read()), wanted)
+            move = self.plan.next_step(self._seen(service, self._marks.read(), arms), wanted)
             if isinstance(move, Done):
                 return move
             if isinstance(move, Refuse):
@@ -230,6 +230,3 @@ class KServeService(ABC, Generic[Seen]):
             raise InvalidInputError(
                 f"the candidate is {self.candidate.version}, not {arms.canary}", where=self.where
             )
-        if arms.baseline:
-            refused = Refuse(UNSUPPORTED, "there is no baseline on a cluster", "Leave it out")
-            raise RefusedError(refused, where=self.where)

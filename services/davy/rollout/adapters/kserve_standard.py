@@ -14,6 +14,7 @@ from davy.rollout.kserve import routes as http_routes
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve import standard
 from davy.rollout.kserve.mark import Mark
+from davy.rollout.series import Arms
 from davy.rollout.spec import Candidate
 
 HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
@@ -58,7 +59,7 @@ class KServeStandard(KServeService[standard.Seen]):
         )
         self._drain = drain
 
-    def _seen(self, service: dict[str, Any] | None, mark: Mark | None) -> standard.Seen:
+    def _seen(self, service: dict[str, Any] | None, mark: Mark | None, arms: Arms) -> standard.Seen:
         workloads = self._workloads(service, mark)
         routes = [
             route
@@ -88,12 +89,13 @@ class KServeStandard(KServeService[standard.Seen]):
             available=available,
             steady_seconds=self.steady.seconds(state),
             drain_seconds=self._drain,
+            baseline=arms.baseline,
         )
 
     def _workloads(self, service: dict[str, Any] | None, mark: Mark | None) -> tuple[str, ...]:
         names = {isvc.predictor(service).get("name")} if service else set()
         if mark is not None:
-            names |= {mark.name, mark.stable.get("name")}
+            names |= {*mark.names, mark.stable.get("name")}
         return tuple(sorted(isvc.workload(self.service, name) for name in names))
 
     def _available(self, workload: str) -> int:

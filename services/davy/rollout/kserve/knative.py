@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from davy.rollout.kserve import seen as seen_of_any
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve.mark import Mark, Stage
 from davy.rollout.kserve.moves import (
@@ -36,7 +37,6 @@ from davy.rollout.kserve.moves import (
     Wait,
     Wanted,
 )
-from davy.rollout.spec import Candidate
 
 # The status was seen to be the old one for up to 0.8 s after a write.
 LAG_SECONDS = 5.0
@@ -82,30 +82,15 @@ class Revisions:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was observed in Knative mode.
+class Seen(seen_of_any.Seen):
+    """What was observed in Knative mode: spec and status.
 
     Attributes
     ----------
-    rollout : str
-        Identity of the rollout that asks.
-    candidate : Candidate
-        What is to take over.
-    service : mapping, optional
-        The InferenceService, None when there is none.
-    mark : Mark, optional
-        What was noted last, by whichever rollout.
-    steady_seconds : float
-        For how long spec and status have been as they are, as far as this process saw.
     lag_seconds : float
-        For how long they must have been for the status to be about the spec.
+        For how long they must have stood still for the status to be about the spec.
     """
 
-    rollout: str
-    candidate: Candidate
-    service: Mapping[str, Any] | None
-    mark: Mark | None = None
-    steady_seconds: float = 0.0
     lag_seconds: float = LAG_SECONDS
 
     @property
@@ -188,6 +173,12 @@ def _not_ours(seen: Seen, service: isvc.Object, wanted: Wanted) -> Move:
 
 def _begin(seen: Seen, service: isvc.Object) -> Move:
     stable = isvc.predictor(service)
+    if seen.baseline:
+        return Refuse(
+            UNSUPPORTED,
+            "Knative mode splits the traffic between two revisions: there is no place for a third",
+            "Leave analysis.baseline out, or use Standard mode",
+        )
     if stable.get(isvc.CANARY_PERCENT) is not None:
         return Refuse(
             SERVICE_BUSY,

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from davy.core.errors import InvalidInputError
+from davy.rollout.series import Shares, shares_at
 
 
 class Stage(StrEnum):
@@ -52,6 +53,8 @@ class Mark:
         ``predictor.name`` of the canary (Standard mode).
     replicas : int
         ``minReplicas`` of the canary (Standard mode).
+    baseline : str
+        ``predictor.name`` of the baseline (Standard mode); empty: there is none.
     stable_revision, candidate_revision : str
         Knative mode; the candidate's is empty until it was seen.
     """
@@ -67,6 +70,17 @@ class Mark:
     replicas: int = 0
     stable_revision: str = ""
     candidate_revision: str = ""
+    baseline: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``predictor.name`` of each arm that the rollout has made (Standard mode)."""
+        return tuple(filter(None, (self.name, self.baseline)))
+
+    @property
+    def shares(self) -> Shares:
+        """Share of each arm once the write is made."""
+        return shares_at(self.percent, baseline=bool(self.baseline))
 
     @property
     def ended(self) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from davy.protocol.names import baseline_version
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve.mark import Mark
 from davy.rollout.spec import Candidate
@@ -41,10 +42,17 @@ def pod_patterns(service: isvc.Object, mark: Mark | None, candidate: Candidate) 
         Whose arm may not have been made yet.
     """
     name = str(service["metadata"]["name"])
-    stable: set[Any] = {isvc.predictor(service).get("name")}
+    stable: list[isvc.Object] = [isvc.predictor(service)]
+    arms: set[Any] = set()
     if mark is not None and mark.uid == isvc.uid(service):
-        stable |= {mark.stable.get("name"), mark.name or None}
-    arms = stable | {isvc.canary_name(name, candidate.version, one) for one in stable}
+        stable.append(mark.stable)
+        arms |= set(mark.names)
+    for one in stable:
+        own, version = one.get("name"), isvc.version_of(one)
+        canary = isvc.canary_name(name, candidate.version, own)
+        arms |= {own, canary}
+        if version is not None:
+            arms.add(isvc.canary_name(name, baseline_version(version), own, canary))
     workloads = sorted(isvc.workload(name, one) for one in arms)
     return (*(_of_deployment(workload) for workload in workloads), _of_revisions(name))
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from davy.protocol.names import ARM_VARIABLE, BASELINE
 from davy.rollout.kserve.moves import SERVICE_GONE, UNSUPPORTED, Refuse
 from davy.rollout.spec import Candidate
 
@@ -35,6 +36,12 @@ _CONTAINER = "kserve-container"
 _STORAGE = "STORAGE_URI"
 # `{isvc}-{name}-predictor` names a Service: one DNS label.
 _LABEL = 63
+
+_NO_CONTAINER = Refuse(
+    UNSUPPORTED,
+    "the stable predictor has neither a model nor a container of its own",
+    f"Give it a `model`, or one container named {_CONTAINER}",
+)
 
 Object = Mapping[str, Any]
 
@@ -68,8 +75,12 @@ def predictor(service: Object) -> dict[str, Any]:
 
 def serving_version(service: Object) -> str | None:
     """Return the version that the stable predictor says it serves; None when it does not say."""
-    found = (service["spec"].get("predictor") or {}).get("annotations") or {}
-    version = found.get(VERSION_ANNOTATION)
+    return version_of(service["spec"].get("predictor") or {})
+
+
+def version_of(arm: Object) -> str | None:
+    """Return the version that a predictor says it serves; None when it does not say."""
+    version = (arm.get("annotations") or {}).get(VERSION_ANNOTATION)
     return None if version is None else str(version)
 
 
@@ -95,11 +106,11 @@ def workload(service_name: str, predictor_name: str | None) -> str:
     )
 
 
-def canary_name(service_name: str, version: str, stable_name: str | None) -> str:
-    """Return a ``predictor.name`` for a version: a DNS label that is not the stable arm's."""
+def canary_name(service_name: str, version: str, *taken: str | None) -> str:
+    """Return a ``predictor.name`` for a version: a DNS label that no other arm has."""
     label = re.sub(r"[^a-z0-9]+", "-", version.lower()).strip("-")
     room = _LABEL - len(workload(service_name, "x")) + 1
-    if label and len(label) <= room and label != stable_name:
+    if label and len(label) <= room and label not in taken:
         return label
     digest = hashlib.sha256(version.encode()).hexdigest()[:8]
     return f"{label[: room - 9].rstrip('-')}-{digest}".lstrip("-")[-room:]
@@ -129,15 +140,32 @@ def candidate_predictor(stable: Object, candidate: Candidate) -> dict[str, Any] 
         return made
     container = _container(made)
     if container is None:
-        return Refuse(
-            UNSUPPORTED,
-            "the stable predictor has neither a model nor a container of its own",
-            f"Give it a `model`, or one container named {_CONTAINER}",
-        )
+        return _NO_CONTAINER
     if candidate.image is not None:
         container["image"] = candidate.image
     if candidate.package_uri is not None:
         _set_variable(container, _STORAGE, candidate.package_uri)
+    return made
+
+
+def baseline_predictor(stable: Object, version: str) -> dict[str, Any] | Refuse:
+    """Return the stable predictor as a baseline: the same in all but what its counters say.
+
+    Parameters
+    ----------
+    stable : mapping
+        What is copied.
+    version : str
+        What the copy's counters say.
+    """
+    made = copy.deepcopy(dict(stable))
+    made.pop(CANARY_PERCENT, None)
+    annotations = dict(made.get("annotations") or {})
+    made["annotations"] = {**annotations, VERSION_ANNOTATION: version}
+    container = made["model"] if "model" in made else _container(made)
+    if container is None:
+        return _NO_CONTAINER
+    _set_variable(container, ARM_VARIABLE, BASELINE)
     return made
 
 

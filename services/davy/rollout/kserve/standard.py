@@ -5,21 +5,25 @@ Belongs here: the next write, from what is observed. Not here: reading and writi
 KServe deletes the Service of an arm that leaves the spec before the gateway has dropped it from its
 routes, and a gateway answers 500 for a backend that is gone. So no arm is ever taken out of the
 spec while it has weight: the weight goes first, is read back from the routes, the gateway has
-accepted them, a drain time passes, and only then is the spec changed.
-
-The canary's replicas follow its weight as KServe would have them follow, but for two things. KServe
-gives a canary of weight 0 no pod at all: one is needed to see that it is ready. And when a weight
-rises, the pods come first: KServe takes them from the stable arm, whose share is still whole.
+accepted them, a drain time passes, and only then is the spec changed. A baseline is an entry of its
+own: it comes, gets its weight and goes in the same writes as the canary.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
+from davy.rollout.kserve import seen as seen_of_any
 from davy.rollout.kserve import service as isvc
+from davy.rollout.kserve.entries import (
+    Workloads,
+    as_it_is,
+    as_written,
+    baseline_replicas,
+    canary_replicas,
+    spec_of,
+)
 from davy.rollout.kserve.mark import Mark, Stage
 from davy.rollout.kserve.moves import (
     SERVICE_BUSY,
@@ -30,13 +34,12 @@ from davy.rollout.kserve.moves import (
     Move,
     Patch,
     Refuse,
-    RefusedError,
     Settled,
     Split,
     Wait,
     Wanted,
 )
-from davy.rollout.spec import Candidate
+from davy.rollout.series import shares_at
 
 MODE = "Standard"
 # After a write KServe follows within a second: one that has not by then, though the gateway accepts
@@ -45,19 +48,11 @@ FOLLOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was observed in Standard mode.
+class Seen(seen_of_any.Seen):
+    """What was observed in Standard mode: the spec, the routes and the pods.
 
     Attributes
     ----------
-    rollout : str
-        Identity of the rollout that asks.
-    candidate : Candidate
-        What is to take over.
-    service : mapping, optional
-        The InferenceService, None when there is none.
-    mark : Mark, optional
-        What was noted last, by whichever rollout.
     weights : mapping, optional
         Weight of each backend Service over all routes; None when there is no route, or when they
         do not say the same.
@@ -67,22 +62,14 @@ class Seen:
         Whether the gateway has accepted the routes as they are now.
     available : mapping
         Pods of each workload that serve: available and behind its Service.
-    steady_seconds : float
-        For how long the spec, `weights`, `programmed` and `available` have been as they are, as far
-        as this process saw: never longer than since the last write.
     drain_seconds : float
         For how long an arm must have had no weight before it goes.
     """
 
-    rollout: str
-    candidate: Candidate
-    service: Mapping[str, Any] | None
-    mark: Mark | None = None
     weights: Mapping[str, int] | None = None
     routed: bool = True
     programmed: bool = False
     available: Mapping[str, int] | None = None
-    steady_seconds: float = 0.0
     drain_seconds: float = 10.0
 
     def serving(self, workload: str) -> int:
@@ -101,10 +88,10 @@ def next_step(seen: Seen, wanted: Wanted) -> Move:  # noqa: PLR0911 (one return 
     mark = seen.mark
     if mark is None or mark.rollout != seen.rollout or mark.uid != isvc.uid(seen.service):
         return _not_ours(seen, seen.service, wanted)
-    now = _as_it_is(seen.service, mark)
+    now = as_it_is(seen.service, mark)
     if wanted == Settled(promoted=False):
         return _remove(seen, seen.service, now)
-    edited = _edited(seen, seen.service, mark, now)
+    edited = _edited(seen, seen.service, mark)
     if edited is not None:
         return edited
     if isinstance(wanted, Split):
@@ -120,23 +107,19 @@ def read_weight(seen: Seen) -> int | None:
     return _share(seen) if seen.programmed else None
 
 
-def not_ready(seen: Seen) -> tuple[bool, bool]:
-    """Say whether the stable arm, and whether the canary, has no pod that serves."""
+def not_ready(seen: Seen) -> tuple[bool, ...]:
+    """Say whether the stable arm, the canary and the baseline have no pod that serves."""
     if seen.service is None:
-        return True, True
+        return True, True, True
     mark = seen.mark if seen.mark and seen.mark.rollout == seen.rollout else None
     if mark is None:
-        return seen.serving(_workload(seen.service, isvc.predictor(seen.service))) == 0, True
-    return (
-        seen.serving(_stable_workload(seen.service, mark)) == 0,
-        seen.serving(_canary_workload(seen.service, mark)) == 0,
+        name = isvc.predictor(seen.service).get("name")
+        stable = isvc.workload(seen.service["metadata"]["name"], name)
+        return seen.serving(stable) == 0, True, True
+    found = Workloads.of(seen.service, mark)
+    return tuple(
+        seen.serving(workload) == 0 for workload in (found.stable, found.canary, found.baseline)
     )
-
-
-def canary_replicas(stable: Mapping[str, Any], percent: int) -> int:
-    """Return the canary's pods at a weight: its share of the stable arm's least, at least one."""
-    least = int(stable.get("minReplicas", 1))
-    return min(max(1, math.ceil(least * percent / 100)), max(least, 1))
 
 
 def _not_ours(seen: Seen, service: isvc.Object, wanted: Wanted) -> Move:
@@ -196,7 +179,11 @@ def _begin(seen: Seen, service: isvc.Object) -> Move:  # noqa: PLR0911
             "Give the stable predictor a storageUri (or STORAGE_URI), and set another as "
             "candidate.packageURI",
         )
-    name = isvc.canary_name(service["metadata"]["name"], seen.candidate.version, stable.get("name"))
+    copy = isvc.baseline_predictor(stable, seen.baseline) if seen.baseline else None
+    if isinstance(copy, Refuse):
+        return copy
+    owner, taken = service["metadata"]["name"], stable.get("name")
+    name = isvc.canary_name(owner, seen.candidate.version, taken)
     mark = Mark(
         rollout=seen.rollout,
         uid=isvc.uid(service),
@@ -207,8 +194,9 @@ def _begin(seen: Seen, service: isvc.Object) -> Move:  # noqa: PLR0911
         stable=stable,
         name=name,
         replicas=canary_replicas(stable, 0),
+        baseline=isvc.canary_name(owner, seen.baseline, taken, name) if seen.baseline else "",
     )
-    return _write(seen, service, mark, "the canary is made, without weight")
+    return _write(seen, service, mark, "the canary is made, without weight", make=True)
 
 
 def _split(  # noqa: PLR0911
@@ -220,14 +208,13 @@ def _split(  # noqa: PLR0911
     if now.ended:
         return Refuse(SERVICE_EDITED, f"this rollout has ended: {now.stage}", "Start a new rollout")
     replicas = canary_replicas(now.stable, percent)
-    canary = _canary_workload(service, now)
+    asked = replace(now, percent=percent, replicas=replicas)
     if replicas > now.replicas:
         grown = replace(now, replicas=replicas)
         return _write(seen, service, grown, f"the canary gets {replicas} pods before its weight")
-    if percent > now.percent and seen.serving(canary) < replicas:
-        return Wait(f"{seen.serving(canary)} of {replicas} pods of the canary serve")
+    if percent > now.percent and (lacking := _lacking(seen, service, asked)):
+        return Wait(lacking)
     if (percent, replicas) != (now.percent, now.replicas):
-        asked = replace(now, percent=percent, replicas=replicas)
         return _write(seen, service, asked, f"the canary gets weight {percent}")
     found = _share(seen)
     if found == percent and seen.programmed:
@@ -235,7 +222,7 @@ def _split(  # noqa: PLR0911
     if not seen.programmed:
         # Of a gateway that restarts, or is slow, nothing follows for KServe.
         return Wait("the gateway has not accepted the routes")
-    if percent and seen.serving(canary) and seen.steady_seconds >= FOLLOW_SECONDS:
+    if percent and _all_serve(seen, service, now) and seen.steady_seconds >= FOLLOW_SECONDS:
         return Refuse(
             WEIGHT_NOT_FOLLOWED,
             f"the routes give the canary {_shown(found)}, not {percent} %, though it is ready",
@@ -244,8 +231,27 @@ def _split(  # noqa: PLR0911
     return Wait(f"the routes give the canary {_shown(found)}, asked for was {percent} %")
 
 
+def _lacking(seen: Seen, service: isvc.Object, asked: Mark) -> str:
+    """Return which arm has not the pods for its weight yet; empty: none."""
+    found = Workloads.of(service, asked)
+    if (serving := seen.serving(found.canary)) < asked.replicas:
+        return f"{serving} of {asked.replicas} pods of the canary serve"
+    wanted = baseline_replicas(asked) if asked.shares.baseline else 0
+    if (serving := seen.serving(found.baseline)) < wanted:
+        return f"{serving} of {wanted} pods of the baseline serve"
+    return ""
+
+
+def _all_serve(seen: Seen, service: isvc.Object, now: Mark) -> bool:
+    """Say whether each arm that is to have weight has a pod: KServe gives others none."""
+    found = Workloads.of(service, now)
+    wanted = (found.canary, found.baseline) if now.shares.baseline else (found.canary,)
+    return all(seen.serving(workload) for workload in wanted)
+
+
 def _promote(seen: Seen, service: isvc.Object, now: Mark) -> Move:
-    canary, stable = _canary_workload(service, now), _stable_workload(service, now)
+    found = Workloads.of(service, now)
+    canary, stable = found.canary, found.stable
     if now.stage == Stage.PROMOTED:
         if set(seen.weights or {}) == {canary} and seen.programmed and seen.serving(canary):
             return Done("the candidate is the stable predictor")
@@ -262,19 +268,19 @@ def _promote(seen: Seen, service: isvc.Object, now: Mark) -> Move:
 
 
 def _remove(seen: Seen, service: isvc.Object, now: Mark) -> Move:  # noqa: PLR0911
-    canary = _canary_workload(service, now)
+    made = Workloads.of(service, now).made
     if now.stage == Stage.PROMOTED:
         return Refuse(SERVICE_EDITED, "the candidate is the stable predictor already")
     if now.stage == Stage.ROLLED_BACK:
         if not _end_noted(seen):
             return _write(seen, service, now, "there is no canary")
-        if canary in (seen.weights or {}):
+        if not set(made).isdisjoint(seen.weights or {}):
             return Wait("the routes still name the canary")
         return Done("the canary is gone")
     if now.percent:
         asked = replace(now, percent=0, replicas=canary_replicas(now.stable, 0))
         return _write(seen, service, asked, "the canary gives its weight back")
-    if seen.routed and (seen.weights is None or seen.weights.get(canary, 0)):
+    if seen.routed and (seen.weights is None or any(seen.weights.get(name) for name in made)):
         return Wait("the routes do not say that the canary has no weight")
     if seen.routed and not seen.programmed:
         return Wait("the gateway has not accepted the routes")
@@ -289,33 +295,19 @@ def _end_noted(seen: Seen) -> bool:
     return seen.mark is not None and seen.mark.ended
 
 
-def _as_it_is(service: isvc.Object, mark: Mark) -> Mark:
-    """Return the mark with what the spec really says: an announced write may not have been made."""
-    canary = _canary(service, mark.name)
-    if canary is not None:
-        replicas = int(canary["predictor"].get("minReplicas", 1))
-        percent = int(canary.get("trafficPercent", 0))
-        return replace(mark, stage=Stage.RUNNING, percent=percent, replicas=replicas)
-    if isvc.predictor(service).get("name") == mark.name:
-        return replace(mark, stage=Stage.PROMOTED, percent=100)
-    return replace(mark, stage=Stage.ROLLED_BACK, percent=0)
-
-
-def _edited(seen: Seen, service: isvc.Object, mark: Mark, now: Mark) -> Refuse | None:
+def _edited(seen: Seen, service: isvc.Object, mark: Mark) -> Refuse | None:
     generation = isvc.generation(service)
     if generation == mark.generation - 1:
         return None
     # Somebody else's write may have taken the generation that ours was to make.
     promoted = mark.stage == Stage.PROMOTED
     expected = isvc.candidate_predictor(mark.stable, seen.candidate) if promoted else mark.stable
-    as_written = (
+    if (
         generation == mark.generation
-        and (now.stage, now.percent) == (mark.stage, mark.percent)
-        and (now.replicas == mark.replicas or mark.stage != Stage.RUNNING)
+        and as_written(service, mark)
         and not isinstance(expected, Refuse)
         and isvc.same_model(isvc.predictor(service), expected)
-    )
-    if as_written:
+    ):
         return None
     who = isvc.last_editor(service)
     return Refuse(
@@ -325,61 +317,14 @@ def _edited(seen: Seen, service: isvc.Object, mark: Mark, now: Mark) -> Refuse |
     )
 
 
-def _write(seen: Seen, service: isvc.Object, mark: Mark, reason: str) -> Patch:
+def _write(
+    seen: Seen, service: isvc.Object, mark: Mark, reason: str, *, make: bool = False
+) -> Patch:
     """Return the patch that makes the spec what the mark says; the spec stays where it is so."""
-    before = dict(service["spec"])
-    after = _spec(seen, service, mark)
-    changed = isvc.merge_patch(before, after)
+    changed = isvc.merge_patch(dict(service["spec"]), spec_of(seen, service, mark, make=make))
     generation = isvc.generation(service) + (1 if changed else 0)
     body = {"spec": changed} if changed else {}
     return Patch(replace(mark, generation=generation), body, reason)
-
-
-def _spec(seen: Seen, service: isvc.Object, mark: Mark) -> dict[str, Any]:
-    spec = dict(service["spec"])
-    others = [
-        item for item in spec.get("canary") or () if item["predictor"].get("name") != mark.name
-    ]
-    canary = _canary(service, mark.name)
-    if mark.stage == Stage.RUNNING:
-        # What is there keeps what KServe's defaults have added to it.
-        arm = dict(canary["predictor"]) if canary else _arm(seen, mark)
-        arm["minReplicas"] = mark.replicas
-        others.append({"predictor": arm, "trafficPercent": mark.percent})
-    if mark.stage == Stage.PROMOTED and canary is not None:
-        arm = {key: value for key, value in canary["predictor"].items() if key not in isvc.SCALING}
-        kept = {key: value for key, value in mark.stable.items() if key in isvc.SCALING}
-        spec["predictor"] = {**arm, **kept}
-    spec.pop("canary", None)
-    return {**spec, "canary": others} if others else spec
-
-
-def _arm(seen: Seen, mark: Mark) -> dict[str, Any]:
-    made = isvc.candidate_predictor(mark.stable, seen.candidate)
-    if isinstance(made, Refuse):  # `_begin` has asked before
-        raise RefusedError(made)
-    for field in isvc.SCALING:
-        made.pop(field, None)
-    return {**made, "name": mark.name}
-
-
-def _canary(service: isvc.Object, name: str) -> Mapping[str, Any] | None:
-    for item in service["spec"].get("canary") or ():
-        if item["predictor"].get("name") == name:
-            return dict(item)
-    return None
-
-
-def _workload(service: isvc.Object, arm: Mapping[str, Any]) -> str:
-    return isvc.workload(service["metadata"]["name"], arm.get("name"))
-
-
-def _stable_workload(service: isvc.Object, mark: Mark) -> str:
-    return _workload(service, mark.stable)
-
-
-def _canary_workload(service: isvc.Object, mark: Mark) -> str:
-    return isvc.workload(service["metadata"]["name"], mark.name)
 
 
 def _share(seen: Seen) -> int | None:
@@ -388,13 +333,19 @@ def _share(seen: Seen) -> int | None:
         return None
     if mark.rollout != seen.rollout or mark.uid != isvc.uid(seen.service):
         return None
-    canary = seen.weights.get(_canary_workload(seen.service, mark), 0)
-    stable = seen.weights.get(_stable_workload(seen.service, mark), 0)
-    total = sum(seen.weights.values())
-    if not total or canary + stable != total:
+    found, total = Workloads.of(seen.service, mark), sum(seen.weights.values())
+    canary = 100 * seen.weights.get(found.canary, 0)
+    if not total or canary % total:
         return None
-    share = 100 * canary / total
-    return int(share) if share == int(share) else None
+    percent = canary // total
+    # What is split otherwise, the baseline's share too, is not that weight.
+    wanted = shares_at(percent, baseline=bool(mark.baseline))
+    names = (found.stable, found.canary, found.baseline)
+    as_wanted = all(
+        100 * seen.weights.get(name, 0) == share * total
+        for name, share in zip(names, wanted, strict=True)
+    )
+    return percent if as_wanted else None
 
 
 def _shown(percent: int | None) -> str:
