@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from davy.core.clock import Clock
+from davy.detector.answers import Answers
 from davy.detector.consumer import Consumer, nobody
 from davy.detector.intake import Intake
+from davy.detector.joiner import Joiner
 from davy.detector.journal import FolderJournal, Journal, NoJournal
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import DetectorMetrics
@@ -18,7 +20,7 @@ from davy.detector.pairing import OnPair, Pairing
 from davy.detector.settings import DetectorSettings
 from davy.detector.watcher import Watcher
 
-# Without a folder the ids are in memory, some 100 bytes each.
+# Without a folder the ids, and the answers, are in memory, some 100 bytes each.
 REMEMBERED_IN_MEMORY = 100_000
 
 
@@ -31,6 +33,7 @@ class Parts:
     intake: Intake
     watcher: Watcher
     consumer: Consumer
+    metrics: DetectorMetrics
 
     def close(self) -> None:
         """Close its files."""
@@ -68,6 +71,7 @@ def assemble(
     """
     state = settings.state
     journal: Journal = NoJournal()
+    kept = settings.answers_kept
     if state is not None:
         state.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(state / "ledger.sqlite", remembered=settings.remembered_exchanges)
@@ -76,6 +80,7 @@ def assemble(
         )
     else:
         remembered = min(settings.remembered_exchanges, REMEMBERED_IN_MEMORY)
+        kept = min(kept, REMEMBERED_IN_MEMORY)
         ledger = Ledger(remembered=remembered)
     intake = Intake(
         journal,
@@ -90,5 +95,12 @@ def assemble(
         pending_bytes=settings.pending_bytes,
     )
     watcher = Watcher(packages, settings, metrics, clock, ledger)
-    consumer = Consumer(intake, journal, ledger, pairing, watcher, metrics, clock, on_pair)
-    return Parts(journal, ledger, intake, watcher, consumer)
+    joiner = Joiner(
+        Answers(ledger.connection, most=kept, horizon=settings.label_horizon_seconds),
+        ledger,
+        metrics,
+        limits=settings.outcome_limits,
+        recent=settings.performance_labels,
+    )
+    consumer = Consumer(intake, journal, ledger, pairing, watcher, joiner, metrics, clock, on_pair)
+    return Parts(journal, ledger, intake, watcher, consumer, metrics)

@@ -13,17 +13,33 @@ from davy.core.clock import Clock
 from davy.core.errors import InvalidInputError
 from davy.core.logging import get_logger
 from davy.detector.intake import Entry, Intake
+from davy.detector.joiner import Joiner
 from davy.detector.journal import Journal
+from davy.detector.labels import read_labels
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.pairing import Exchange, Half, OnPair, Pair, Pairing
-from davy.detector.records import Told, decode_record, read_events, with_samples
+from davy.detector.records import Record, Told, decode_record, read_events, with_samples
 from davy.detector.watcher import Watcher
 
 TICK_SECONDS = 1.0
 BATCH = 512
 # The ledger's meta: from where on the journal is read again at the start.
 FLOOR = "floor"
+
+
+def read_entry(record: Record, place: int, end: int) -> Entry:
+    """Return what a record of the journal holds.
+
+    Raises
+    ------
+    InvalidInputError
+        It is malformed, as this Davy reads it.
+    """
+    if record.kind == "labels":
+        labels = read_labels(record.body, received=record.received)
+        return Entry(place, end, labels=labels)
+    return Entry(place, end, with_samples(read_events(record)))
 
 
 def nobody(_: object) -> None:
@@ -45,10 +61,12 @@ class Consumer:
         Brings requests and responses together.
     watcher : Watcher
         Windows and tests what was paired.
+    joiner : Joiner
+        Joins labels to what was answered.
     metrics : DetectorMetrics
         Shows what was counted, once it is committed.
     clock : Clock
-        Monotonic time.
+        Wall and monotonic time.
     on_pair : callable
         Hears of every pair of a watched version, ahead of the windows.
     """
@@ -60,6 +78,7 @@ class Consumer:
         ledger: Ledger,
         pairing: Pairing,
         watcher: Watcher,
+        joiner: Joiner,
         metrics: DetectorMetrics,
         clock: Clock,
         on_pair: OnPair = nobody,
@@ -69,6 +88,7 @@ class Consumer:
         self._ledger = ledger
         self._pairing = pairing
         self._watcher = watcher
+        self._joiner = joiner
         self._metrics = metrics
         self._clock = clock
         self._on_pair = on_pair
@@ -95,12 +115,12 @@ class Consumer:
         batch: list[Entry] = []
         for frame in self._journal.read(floor):
             try:
-                told = with_samples(read_events(decode_record(frame.content)))
+                entry = read_entry(decode_record(frame.content), frame.place, frame.end)
             except InvalidInputError as error:  # written by another version
                 self._log.error("record_not_recovered", place=frame.place, error=str(error))
                 continue
-            batch.append(Entry(frame.place, frame.end, told))
-            events += len(told)
+            batch.append(entry)
+            events += len(entry.events)
             if sum(entry.items for entry in batch) >= BATCH:
                 await self.apply(batch)
                 batch = []
@@ -112,11 +132,15 @@ class Consumer:
     async def apply(self, entries: Sequence[Entry]) -> None:
         """Count what entries hold, all or nothing."""
         with self._ledger.transaction():
+            position = self._ledger.position
             for entry in entries:
+                if entry.place >= position:  # else they were counted before a restart
+                    for label in entry.labels:
+                        self._joiner.label(label, self._clock.now())
                 for index, told in enumerate(entry.events):
                     # A frame is longer than it holds events: no place is given twice.
                     await self._take(told, entry.place + index)
-            self._ledger.position = max(self._ledger.position, entries[-1].end)
+            self._ledger.position = max(position, entries[-1].end)
             rises = self._ledger.rises()
         self._metrics.counted(rises)
 
@@ -127,6 +151,7 @@ class Consumer:
             if orphans := self._pairing.take_orphans():
                 self._metrics.dropped.labels("orphan").inc(orphans)
             await self._watcher.tick()
+            self._joiner.tick(self._clock.now())
             self._ledger.prune()
             floor = self._floor()
             self._ledger.set(FLOOR, str(floor))
@@ -158,6 +183,7 @@ class Consumer:
             subject = await self._watcher.take(exchange)
             pair = exchange.pair
             if subject is not None and pair is not None and not exchange.settled:
+                self._joiner.answered(subject, exchange, self._clock.now())
                 self._hear(pair)
             self._ledger.settle(exchange.key, done=True)
 

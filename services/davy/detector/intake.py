@@ -12,11 +12,11 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from davy.core.errors import OverloadedError, UnavailableError
 from davy.core.logging import get_logger
 from davy.detector.journal import Journal
+from davy.detector.labels import Label
 from davy.detector.records import Record, Told, encode_record
 
 
@@ -27,7 +27,7 @@ class Entry:
     place: int
     end: int
     events: Sequence[Told] = ()
-    labels: Sequence[Any] = ()
+    labels: Sequence[Label] = ()
     size: int = 0
 
     @property
@@ -72,7 +72,7 @@ class Intake:
         self._log = get_logger("detector")
 
     async def put(
-        self, record: Record, *, events: Sequence[Told] = (), labels: Sequence[Any] = ()
+        self, record: Record, *, events: Sequence[Told] = (), labels: Sequence[Label] = ()
     ) -> None:
         """Keep a body and queue what it held; returns when it is on the disk.
 

@@ -85,6 +85,11 @@ class Ledger:
             )
         self.set("format", FORMAT)
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database, for tables of others; what they write is part of the transactions here."""
+        return self._db
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()

@@ -18,6 +18,10 @@ _VERSION = ("model", "version")
 
 # Counters that survive a restart: their names in the ledger.
 EVENTS = "events"
+JOINED = "labels_joined"
+EXPIRED = "labels_expired"
+UNUSED = "labels_unused"
+OUTCOMES = "outcomes"
 
 
 class DetectorMetrics:
@@ -102,8 +106,46 @@ class DetectorMetrics:
             registry=registry,
         )
 
+        self.joined = Counter(
+            "davy_labels_joined",
+            "Labels that met the answer that they are about.",
+            _VERSION,
+            registry=registry,
+        )
+        self.expired = Counter(
+            "davy_labels_expired",
+            "Answers that were let go of before a label came.",
+            _VERSION,
+            registry=registry,
+        )
+        self.unused = Counter(
+            "davy_labels_unused",
+            "Labels that say nothing, by reason: no answer came (unmatched), told before "
+            "(duplicate), not as many values as rows (other_rows), and what was refused.",
+            ("reason",),
+            registry=registry,
+        )
+        self.outcomes = Counter(
+            "davy_outcomes",
+            "Answers that a label found right or wrong.",
+            # The last two say whose answers they were; Prometheus drops them where empty.
+            (*_VERSION, "outcome", "namespace", "serving_kserve_io_inferenceservice"),
+            registry=registry,
+        )
+        self.realised = Gauge(
+            "davy_performance_realised",
+            "Performance over the last labels of a version, by the name of the measure.",
+            (*_VERSION, "metric", "segment"),
+            registry=registry,
+        )
         # By their names in the ledger.
-        self._kept: Mapping[str, Counter] = {EVENTS: self.events}
+        self._kept: Mapping[str, Counter] = {
+            EVENTS: self.events,
+            JOINED: self.joined,
+            EXPIRED: self.expired,
+            UNUSED: self.unused,
+            OUTCOMES: self.outcomes,
+        }
 
     def window(
         self, model: str, version: str, result: DriftResult, streaks: Streaks, now: datetime

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from davy.core.errors import InvalidInputError, NotFoundError
 from davy.core.logging import get_logger
+from davy.detector.outcomes import Kind
 from davy.detector.parity import PackagedModel, open_packaged
 from davy.detector.settings import DetectorSettings
 from davy.drift.distance import FeatureWindow, Values
@@ -37,8 +38,9 @@ class Subject:
     """What is watched of one model version.
 
     ``categories`` are the features and whether each is an integer, ``output`` the name of the
-    score among the model's outputs, ``coarse`` the tests that could not alarm alone because the
-    package holds too few past distances, ``outliers`` the package's scorer of rows, if it has one.
+    score among the model's outputs, ``kind`` that of its task, ``coarse`` the tests that could not
+    alarm alone because the package holds too few past distances, ``outliers`` the package's scorer
+    of rows, if it has one.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Subject:
     rules: Rules
     coarse: tuple[TestKey, ...] = ()
     outliers: OutlierDetector | None = None
+    kind: Kind = "ranking"
 
 
 class Packages(Protocol):
@@ -101,6 +104,7 @@ class FolderPackages:
             rules=rules,
             coarse=tuple(too_coarse(nulls, rules)),
             outliers=_outliers(package),
+            kind=contract.kind,
         )
 
     def open_model(self, version: str) -> PackagedModel:

@@ -26,13 +26,17 @@ Number = float | int
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of one event: the features of a request, or the outputs of a response."""
+    """One row of one event: the features of a request, or the outputs of a response.
+
+    ``tensors`` are all rows of it.
+    """
 
     kind: Literal["request", "response"]
     id: str
     version: str
     time: datetime
     values: Mapping[str, Number]
+    tensors: Sequence[Tensor] = ()
 
 
 def pick_row(event_id: str, rows: int) -> int:
@@ -77,6 +81,7 @@ def read_sample(event: PayloadEvent) -> Sample:
         version=version,
         time=event.time,
         values=_row(tensors, event.id, where),
+        tensors=tensors,
     )
 
 

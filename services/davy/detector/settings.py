@@ -87,6 +87,24 @@ class DetectorSettings(DavySettings):
     journal_bytes: int = Field(
         1024 * 1024 * 1024, ge=4096, description="Size of the journal from which on it is 429."
     )
+    label_horizon_seconds: float = Field(
+        604800.0, gt=0, description="How long an answer waits for its label, and the other way."
+    )
+    answers_kept: int = Field(
+        1_000_000,
+        ge=1,
+        description="Answers, and labels, that wait at once; the oldest gives way. At most 100,000 "
+        "without DAVY_DETECTOR_STATE.",
+    )
+    outcome_limits: dict[str, float] = Field(
+        default_factory=dict,
+        description='By model, as JSON: {"churn": 0.3}. Classification: the score from which on a '
+        "class is predicted, 0.5 where absent. Regression: the largest error that is right; where "
+        "absent, no outcomes are counted.",
+    )
+    performance_labels: int = Field(
+        2000, ge=10, description="Last labels over which realised performance is measured."
+    )
     body_bytes: int = Field(
         32 * 1024 * 1024, ge=1, description="Largest accepted body, in bytes; a larger one is 413."
     )

@@ -17,6 +17,7 @@ from davy.detector.settings import DetectorSettings
 from davy.drift.judge import Null, Rules
 from davy.drift.tabular import tabular_detector
 from davy.protocol.events import REQUEST, RESPONSE, PayloadEvent
+from davy.protocol.tensors import tensor
 
 START = datetime(2017, 12, 1, tzinfo=UTC)
 ROWS = 50
@@ -141,8 +142,10 @@ def traffic():
             when = START + timedelta(seconds=index)
             name = f"{seed}-{index}"
             samples.append(Sample("request", name, version, when, values))
-            score = {"score": float(rng.random())}
-            samples.append(Sample("response", name, version, when, score))
+            score = np.array([rng.random()], np.float32)
+            values = {"score": score[0].item()}
+            tensors = (tensor("score", score),)
+            samples.append(Sample("response", name, version, when, values, tensors))
         return samples
 
     return make
