@@ -42,13 +42,6 @@ image: setup ## The image of a model package: PACKAGE=store/NAME/VERSION
 images: setup ## Every image, each started and measured (as root; the pipeline's is large); image-NAME does one
 	@set -e; for name in $(IMAGES); do $(MAKE) --no-print-directory image-$$name; done
 
-image-predictor: setup
-	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; package="$(PACKAGE)"; \
-	  test -n "$$package" || package=$$(.venv/bin/python -m tests.fixtures.tiny_package "$$work"); \
-	  services/images/build.sh predictor "$$package" --builder buildah \
-	    --name "davy-predictor:$$(.venv/bin/davy --version | cut -d ' ' -f 2)"
-	@.venv/bin/python -m tests.benchmarks.bench_images predictor
-
 image-%: setup
 	@services/images/build.sh $(subst -, --variant ,$*) --builder buildah
 	@.venv/bin/python -m tests.benchmarks.bench_images $*

@@ -1,5 +1,5 @@
 #!/bin/sh
-# An image with what this machine has: build.sh NAME [option]..., or of a model package
+# An image with what this machine has: build.sh NAME [option]..., or with a model package in it
 # build.sh predictor STORE/NAME/VERSION [option]... Options are those of `davy package image`;
 # --variant beside them for what has variants.
 #
@@ -10,8 +10,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 programs=$here/../../.venv/bin
 image=${1:?"name an image: build.sh operator, or build.sh predictor STORE/NAME/VERSION"}
 shift
-if [ "$image" = predictor ]; then
-  package=${1:?"name a package: build.sh predictor STORE/NAME/VERSION"}
+tag=
+case "$image:${1:--}" in
+predictor:-*) ;;
+predictor:*)
+  package=$1
   shift
   # A store of its own: the Bento is of the code as it is now.
   BENTOML_HOME=$(mktemp -d)
@@ -20,7 +23,8 @@ if [ "$image" = predictor ]; then
   # Not through a pipe: its status would be that of what reads, and a failed Bento go unnoticed.
   made=$("$programs/davy" package bento "$package")
   tag=$(printf '%s\n' "$made" | head -n 1)
-fi
+  ;;
+esac
 
 for variable in SSL_CERT_FILE:--ca UV_CONFIG_FILE:--uv-config PIP_CONFIG_FILE:--pip-config; do
   eval "file=\${${variable%%:*}:-}"
@@ -38,7 +42,7 @@ if ! docker version >/dev/null 2>&1 && ! podman version >/dev/null 2>&1; then
   fi
   set -- --base "$debian" "$@"
 fi
-if [ "$image" = predictor ]; then
+if [ -n "$tag" ]; then
   "$programs/davy" package image "$tag" "$@"
 else
   "$programs/python" -m davy.packaging.component "$image" "$@"

@@ -176,15 +176,15 @@ def of_the_checkout(package: Path, work: Path) -> Start:
     return measure(launch(command, port, environment, work / "log"), begun)
 
 
-def of_the_image(root: Path, about: Mapping[str, Any], work: Path, *, kserve: bool) -> Start:
-    """The image; as KServe runs it, with the package mounted instead of its own."""
+def of_the_image(root: Path, about: Mapping[str, Any], work: Path, package: Path | None) -> Start:
+    """The image; as KServe runs it where `package` is mounted instead of its own."""
     port = free_port()
     hosts = work / "hosts"
     hosts.write_text("127.0.0.1 localhost\n")
     mounts = {"/etc/hosts": Mount(hosts)}
     variables = {"PORT": str(port), **LINKS}
-    if kserve:
-        mounts["/mnt/models"] = Mount(root / PACKAGE)
+    if package is not None:
+        mounts["/mnt/models"] = Mount(package)
         variables["STORAGE_URI"] = "pvc://models/tiny"
     config = bundle_config(root, about, variables, mounts, arguments=("--host", "127.0.0.1"))
     command = run_command(config, work, f"start-{port}")
@@ -248,8 +248,8 @@ def main() -> None:
         for _ in range(arguments.runs):
             checkout, image, kserve = rows.values()
             checkout.append(of_the_checkout(package, work))
-            image.append(of_the_image(root, about, work, kserve=False))
-            kserve.append(of_the_image(root, about, work, kserve=True))
+            image.append(of_the_image(root, about, work, None))
+            kserve.append(of_the_image(root, about, work, root / PACKAGE))
         libraries, bento = weight(root / "app" / "venv"), weight(root / "app" / "bento")
         sizes = {
             "Debian and Python": weight(root) - libraries - bento,

@@ -1,7 +1,8 @@
-"""The image of one of Davy's own programs: operator, detector, pipeline.
+"""The image of one of Davy's own programs: operator, detector, predictor, pipeline.
 
 Belongs here: what goes into it, and ``python -m davy.packaging.component``. Not here: the build's
-steps (``services/images/Containerfile``) and command (`davy.packaging.builder`).
+steps (``services/images/Containerfile``) and command (`davy.packaging.builder`), a predictor with a
+package of its own (`davy.packaging.image`).
 
 It holds the whole of our code, as a wheel would install it, and the locked set of the one program:
 ``davy`` says of any other which extra it lacks.
@@ -44,13 +45,6 @@ from davy.packaging.recipe import Recipe, checkout, checkout_files, names, read_
 
 # What hatch dates the files of a wheel where SOURCE_DATE_EPOCH does not say.
 CREATED = datetime(2020, 2, 2, tzinfo=UTC)
-# Not a program of its own: a Bento brings its code (`davy.packaging.image`).
-OF_A_BENTO = "predictor"
-
-
-def programs() -> list[str]:
-    """Return the names of the images that this builds."""
-    return [name for name in names(checkout_files()) if name != OF_A_BENTO]
 
 
 def default_name(name: str, variant: str) -> str:
@@ -141,7 +135,7 @@ def build_component(
     Parameters
     ----------
     name, variant : str
-        Of `programs`, and of the variants in its recipe.
+        Of the recipes' folders, and of the variants in its recipe.
     image : str
         The image's name; `default_name` where left out.
     builder, base, secrets, output
@@ -180,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m davy.packaging.component", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("program", choices=programs())
+    parser.add_argument("program", choices=names(checkout_files()))
     parser.add_argument("--variant", default="", help="as in its image.toml")
     parser.add_argument("--name", default="", help="the image's; default: davy-PROGRAM:RELEASE")
     parser.add_argument(

@@ -64,7 +64,7 @@ def plan(bento: Path, name: str = "", files: Path | None = None) -> Plan:
         labels={
             "org.opencontainers.image.title": contract.name,
             "org.opencontainers.image.version": contract.version,
-            "org.opencontainers.image.description": recipe.description,
+            "org.opencontainers.image.description": "A Davy predictor with its model package",
             "dev.davylamp.identity": package.identity,
             "dev.davylamp.bentoml": str(about["bentoml_version"]),
         },

@@ -27,7 +27,7 @@ class Row:
     name : str
         The image's.
     megabytes, budget : float
-        Of all files, without a model package; and at most.
+        Of all files; and at most.
     python, debian : int
         Packages in its bill of materials.
     ready, memory, end : float, optional

@@ -43,13 +43,14 @@ def test_a_predictor_listens_where_it_is_told_and_passes_options_on(tmp_path: Pa
     def predictor(*arguments: str, **variables: str) -> str:
         return entered(tmp_path, "predictor", *arguments, **variables)
 
-    serve = "stand-in for bentoml serve"
-    assert predictor() == f"{serve} /app/bento"
-    assert predictor(PORT="8080") == f"8080 {serve} /app/bento"
-    assert predictor(BENTOML_PORT="3001") == f"3001 {serve} /app/bento"
-    assert predictor(PORT="8080", BENTOML_PORT="3001") == f"8080 {serve} /app/bento"
+    # Here is no Bento at the image's path: the image that is given a package.
+    serve, service = "stand-in for bentoml serve", "davy.predictor.service:Predictor"
+    assert predictor() == f"{serve} {service}"
+    assert predictor(PORT="8080") == f"8080 {serve} {service}"
+    assert predictor(BENTOML_PORT="3001") == f"3001 {serve} {service}"
+    assert predictor(PORT="8080", BENTOML_PORT="3001") == f"8080 {serve} {service}"
     options = ("--port", "8080", "--timeout-keep-alive", "120")
-    assert predictor(*options) == f"{serve} {' '.join(options)} /app/bento"
+    assert predictor(*options) == f"{serve} {' '.join(options)} {service}"
 
 
 @pytest.mark.parametrize("image", ["operator", "detector"])
@@ -114,16 +115,20 @@ def test_no_image_is_built_of_a_bento_that_failed(
         assert not calls.exists()
 
 
-def test_a_program_s_image_needs_no_bento(built: Path, tmp_path: Path) -> None:
-    subprocess.run(["sh", str(built), "detector", "--variant", "native"], check=True)
-    ran = "-m davy.packaging.component detector --pip-config /etc/pip.conf --variant native\n"
-    assert (tmp_path / "calls").read_text() == ran
+@pytest.mark.parametrize(
+    "arguments",
+    [["detector", "--variant", "native"], ["predictor"], ["predictor", "--name", "a:1"]],
+)
+def test_an_image_without_a_package_needs_no_bento(
+    built: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    subprocess.run(["sh", str(built), *arguments], check=True)
+    name, *options = arguments
+    ran = " ".join(["-m davy.packaging.component", name, "--pip-config /etc/pip.conf", *options])
+    assert (tmp_path / "calls").read_text() == f"{ran}\n"
 
 
 def test_nothing_is_built_of_nothing(built: Path) -> None:
-    for arguments in ([], ["predictor"]):
-        done = subprocess.run(
-            ["sh", str(built), *arguments], check=False, capture_output=True, text=True
-        )
-        assert done.returncode != 0
-        assert "name a" in done.stderr or "name an" in done.stderr
+    done = subprocess.run(["sh", str(built)], check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "name an image" in done.stderr

@@ -15,13 +15,8 @@ from davy.packaging.component import (
     created,
     default_name,
     plan,
-    programs,
 )
 from davy.packaging.recipe import checkout_files, read_recipe
-
-
-def test_a_predictor_is_none_of_them() -> None:
-    assert programs() == ["detector", "operator", "pipeline"]
 
 
 def test_an_image_is_named_after_program_release_and_variant() -> None:
