@@ -13,7 +13,7 @@ from typing import Any
 
 from davy.cli.doctor.finding import Finding, fail, ok, skip, warn
 from davy.cli.doctor.local import LICENCE, LICENCE_REMEDY
-from davy.cli.doctor.rights import Right, Role
+from davy.cli.doctor.rights import STANDARD_ONLY, Right, Role
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve.mode import Mode, mode_of, takes_canary
 from davy.rollout.kserve.moves import Refuse, Wait
@@ -208,7 +208,14 @@ def permissions(role: Role, answers: Mapping[Right, bool | None], namespace: str
     """Judge the rights that were asked for; None where the API server did not say."""
     check = f"rights of {'the operator' if role == Role.OPERATOR else 'yours'}"
     unknown = sum(allowed is None for allowed in answers.values())
-    missing = [str(right) for right in sorted(answers) if answers[right] is False]
+    lacking = [right for right in sorted(answers) if answers[right] is False]
+    missing = [str(right) for right in lacking]
+    if lacking and STANDARD_ONLY.issuperset(lacking):
+        return warn(
+            check,
+            f"lacks {', '.join(missing)}: no rollout in Standard mode",
+            "Set the chart's mode to gateway, unless all is in Knative mode",
+        )
     if missing:
         remedy = (
             "kubectl apply -k k8s/base/operator, or the chart's rbac.create"
@@ -274,13 +281,13 @@ def operator(deployments: Sequence[Object] | None, holder: str, age: float | Non
 
 def operator_keys(deployments: Sequence[Object]) -> Finding:
     """Judge whether the operator can read packages and check their signatures."""
-    check = "signature keys"
+    check = "packages and keys"
     environ = {name: value for item in deployments for name, value in environment(item).items()}
     if not environ.get("DAVY_OPERATOR_STORE"):
-        return warn(
+        return fail(
             check,
-            "the operator has no package store: the veto 'signature' stays active",
-            "Set the chart's operator.packages to the claim of the store, or take that veto out",
+            "the operator has no package store: it begins no rollout",
+            "Set the chart's packages.claim to the claim of the store",
         )
     if not environ.get("DAVY_OPERATOR_PUBLIC_KEY"):
         return warn(

@@ -63,6 +63,11 @@ OPERATOR = frozenset(
     | _rights(Place.OWN, "coordination.k8s.io", "leases", "get create update")
 )
 
+# What the operator needs for rollouts in Standard mode alone.
+STANDARD_ONLY = frozenset(
+    right for right in OPERATOR if right.resource in {"httproutes", "deployments", "endpointslices"}
+)
+
 # `davy rollout` and `davy operator record` on a cluster.
 PERSON = frozenset(
     _rights(Place.MODELS, "davylamp.dev", "modelrollouts", "get list create patch delete")

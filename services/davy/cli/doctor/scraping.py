@@ -13,8 +13,10 @@ from davy.rollout.kserve import service as isvc
 from davy.rollout.series import MODEL_INFO
 
 CHECK = "Prometheus"
-# In the order in which a person would look.
-REMEDY_SCRAPE = "Install a PodMonitor for the predictors: the chart's predictors.podMonitor.enabled"
+REMEDY_SCRAPE = (
+    "Install the predictors' PodMonitor (the chart's monitoring.prometheusOperator), or scrape by "
+    "prometheus.io annotations and attach the labels namespace and pod"
+)
 
 
 def unreachable(url: str, problem: str) -> Finding:

@@ -10,7 +10,7 @@ import pytest
 
 from davy.cli.doctor import cluster
 from davy.cli.doctor.finding import Level
-from davy.cli.doctor.rights import OPERATOR, PERSON, Role
+from davy.cli.doctor.rights import OPERATOR, PERSON, STANDARD_ONLY, Role
 from davy.rollout import crd
 
 
@@ -161,6 +161,13 @@ def test_rights_that_lack_are_named(role: Role, rights: frozenset[Any]) -> None:
     assert cluster.permissions(role, {**answers, one: None}, "shop").level == Level.SKIP
 
 
+def test_an_operator_for_knative_alone_is_warned_of_and_no_failure() -> None:
+    answers: dict[Any, bool | None] = {right: right not in STANDARD_ONLY for right in OPERATOR}
+    assert cluster.permissions(Role.OPERATOR, answers, "shop").level == Level.WARN
+    more = {**answers, sorted(OPERATOR - STANDARD_ONLY)[0]: False}
+    assert cluster.permissions(Role.OPERATOR, more, "shop").level == Level.FAIL
+
+
 @pytest.mark.parametrize(
     ("seconds", "level"),
     [(0.4, Level.OK), (-2.9, Level.OK), (4.0, Level.WARN), (-17.0, Level.FAIL)],
@@ -187,7 +194,8 @@ def test_an_operator_is_at_work_when_its_lease_is_renewed() -> None:
 
 
 def test_an_operator_without_a_store_or_a_key_cannot_verify() -> None:
-    assert "store" in cluster.operator_keys([workload()]).says
+    none = cluster.operator_keys([workload()])
+    assert (none.level, "begins no rollout" in none.says) == (Level.FAIL, True)
     store = workload(DAVY_OPERATOR_STORE="/packages")
     assert "public key" in cluster.operator_keys([store]).says
     both = workload(DAVY_OPERATOR_STORE="/packages", DAVY_OPERATOR_PUBLIC_KEY="/keys/k.pub")
