@@ -6,6 +6,7 @@ override out where no engine runs (`davy.cli.rollout_override`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,13 @@ from davy.core.errors import ConflictError, DeadlineError
 from davy.rollout.adapters.folder_journal import RECORD, FolderJournal
 from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.kubeconfig import connect
-from davy.rollout.orders import ENDS, OrderKind, order
+from davy.rollout.orders import ENDS, Order, OrderKind, order
 from davy.rollout.record import DAVY, Record
 from davy.rollout.record_file import read_record
 from davy.rollout.spec import read_rollout
-from davy.rollout.state import FINAL
+from davy.rollout.standing import Standing
+from davy.rollout.state import FINAL, Phase
+from davy.rollout.status import FAILED
 
 POLL_SECONDS = 0.2
 
@@ -46,26 +49,26 @@ def start(
     print(f"davy rollout watch {rollout.metadata.name} -n {chosen} shows it")
 
 
-def pause(
-    where: Where,
-    because: Because,
-    by: By = "",
-    context: Context = None,
-    namespace: Namespace = None,
-) -> None:
-    """Hold a rollout at its weight. A canary that fails is rolled back all the same."""
-    _ask("pause", where, because, by, context, namespace)
+def _asking(kind: OrderKind, about: str) -> Callable[..., None]:
+    """Return a command that asks for one thing at the next look."""
+
+    def command(
+        where: Where,
+        because: Because,
+        by: By = "",
+        context: Context = None,
+        namespace: Namespace = None,
+    ) -> None:
+        _ask(kind, where, because, by, context, namespace)
+
+    command.__name__, command.__doc__ = kind, about
+    return command
 
 
-def resume(
-    where: Where,
-    because: Because,
-    by: By = "",
-    context: Context = None,
-    namespace: Namespace = None,
-) -> None:
-    """Let a paused rollout go on."""
-    _ask("resume", where, because, by, context, namespace)
+pause = _asking(
+    "pause", "Hold a rollout at its weight. A canary that fails is rolled back all the same."
+)
+resume = _asking("resume", "Let a paused rollout go on.")
 
 
 def promote(
@@ -138,13 +141,7 @@ def _ask(
     clock = SystemClock()
     asked = order(kind, by=person(by), because=because, time=clock.now())
     target = find(where, context, namespace)
-    standing = target.rollouts.standing(target.name)
-    if standing.ended:
-        raise ConflictError(
-            f"it has ended: {standing.phase}",
-            where=standing.where,
-            fix=f"There is nothing to {kind}",
-        )
+    _refuse_ended(target.rollouts.standing(target.name), kind)
     if target.folder is None:
         on_cluster(context, namespace).order(where, asked)
     else:
@@ -170,6 +167,7 @@ def _override(
     target = find(where, context, namespace, here=here)
     folder = target.folder
     if folder is None:
+        _refuse_ended(target.rollouts.standing(target.name), kind)
         on_cluster(context, namespace).order(where, asked)
         print(f"{kind} was asked for, and is done at the next look of the operator")
         return
@@ -188,7 +186,7 @@ def _override(
     until = clock.monotonic() + wait
     while clock.monotonic() < until:
         record = read_record(folder / RECORD)
-        line = _done(record, asked.id)
+        line = _done(record, asked)
         if line is not None:
             print(line)
             return
@@ -199,12 +197,42 @@ def _override(
     )  # fmt: skip
 
 
-def _done(record: Record, order_id: str) -> str | None:
-    """Return what was done on an order, once the router has it so."""
+def _refuse_ended(standing: Standing, kind: OrderKind) -> None:
+    """Refuse what nobody would read any more.
+
+    Raises
+    ------
+    ConflictError
+        The rollout has ended, or has failed for good.
+    """
+    if not standing.ended:
+        return
+    fix = f"There is nothing to {kind}"
+    if standing.phase == FAILED:
+        fix = (
+            "Nobody looks at it any more. Delete it and its canary goes; edit it and it begins anew"
+        )
+    raise ConflictError(f"it has ended: {standing.phase}", where=standing.where, fix=fix)
+
+
+def _done(record: Record, asked: Order) -> str | None:
+    """Return what was done on an order, once the router has it so.
+
+    Raises
+    ------
+    ConflictError
+        The rollout had ended otherwise before anybody read it.
+    """
     last = record.looks[-1].decision if record.looks else None
     if last is None or last.phase not in FINAL:
         return None
-    if not any(order_id in line.orders for line in record.looks):
+    if not any(asked.id in line.orders for line in record.looks):
+        if (last.phase == Phase.PROMOTED) != (ENDS[asked.kind] == 100):
+            raise ConflictError(
+                f"{asked.kind} was not done: it had ended before: {last.phase}",
+                where=f"rollout {record.header.rollout}",
+                fix="Say it again: once its process has ended it is done at once",
+            )
         return f"it had ended before: {last.phase}"
     # A later order may have overtaken it: what holds is told.
     decision = next(line.decision for line in reversed(record.looks) if line.actor != DAVY)

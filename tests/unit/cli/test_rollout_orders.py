@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.memory import DryRunTraffic, StatedPackages
 from davy.rollout.engine import Engine
+from davy.rollout.orders import Order
 from davy.rollout.ports import GateFacts
 from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.spec import RolloutSpec
+from davy.rollout.standing import Standing
 from davy.rollout.state import Phase
 
 Write = Callable[..., Path]
@@ -47,6 +50,23 @@ class StandInMetrics:
 
     def series(self, arms: Any, since: float | None) -> list[Any]:
         return []
+
+
+@dataclass
+class StandInClusterRollouts:
+    """A cluster with one rollout, as the commands see it."""
+
+    phase: str
+    orders: list[str] = field(default_factory=list)
+
+    def standing(self, name: str) -> Standing:
+        return Standing(
+            name=name, stable="v1", canary="v2", phase=self.phase, reason="", message="",
+            weight=5, weight_read=5, step=1, steps=(5,),
+        )  # fmt: skip
+
+    def order(self, name: str, order: Order) -> None:
+        self.orders.append(order.kind)
 
 
 @pytest.fixture
@@ -138,6 +158,38 @@ def test_a_rollout_that_runs_is_of_its_two_versions_only(
     assert isinstance(found, ConflictError)
     assert "a rollout of v1 and v2 runs here" in str(found)
     assert FolderOrders(tmp_path).read() == ()
+
+
+def test_what_ended_otherwise_before_it_was_read_is_not_done(
+    tmp_path: Path, write_record: Write
+) -> None:
+    """The process still holds its folder, and reads no order any more."""
+    write_record(tmp_path, looks=60, bad=50)
+    assert read_record(tmp_path / "record.jsonl").phase == Phase.ROLLED_BACK
+    with FolderJournal(tmp_path):
+        promoted = ask("promote", str(tmp_path), "--because", "x", "--by", "on call")
+        found = promoted.exception
+        assert isinstance(found, ConflictError), promoted.stdout
+        assert "promote was not done: it had ended before: RolledBack" in str(found)
+        back = ask("rollback", str(tmp_path), "--because", "x", "--by", "on call")
+        assert (back.exit_code, back.stdout) == (0, "it had ended before: RolledBack\n")
+
+
+@pytest.mark.parametrize("phase", ["Failed", "RolledBack", "Promoted"])
+@pytest.mark.parametrize("kind", ["pause", "resume", "promote", "rollback"])
+def test_nothing_is_asked_of_a_rollout_on_a_cluster_that_nobody_looks_at_any_more(
+    monkeypatch: pytest.MonkeyPatch, kind: str, phase: str
+) -> None:
+    rollouts = StandInClusterRollouts(phase)
+    monkeypatch.setattr("davy.cli.rollout_target.on_cluster", lambda *_: rollouts)
+    monkeypatch.setattr("davy.cli.rollout_orders.on_cluster", lambda *_: rollouts)
+    asked = ask(kind, "next-basket", "-n", "shop", "--because", "x", "--by", "on call")
+    assert isinstance(asked.exception, ConflictError), asked.stdout
+    assert f"it has ended: {phase}" in str(asked.exception)
+    assert rollouts.orders == []
+    rollouts.phase = "Progressing"
+    assert ask(kind, "next-basket", "-n", "shop", "--because", "x", "--by", "o").exit_code == 0
+    assert rollouts.orders == [kind]
 
 
 @pytest.mark.parametrize("kind", ["pause", "resume"])
