@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -103,6 +103,19 @@ def sampled(request_id: str, rate: float) -> bool:
         return True
     digest = blake2b(request_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < rate * 2**64
+
+
+class _Body:
+    """A body that can be let go once it was posted.
+
+    The client's request and response hold each other, so only the collector ends them: several
+    megabytes a post, and in a predictor it hardly ever runs.
+    """
+
+    content = b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content
 
 
 class PayloadLog:
@@ -204,6 +217,8 @@ class PayloadLog:
             self._posting = len(batch)
             await self._post(batch, self._settings.payload_timeout_seconds)
             self._posting = 0
+            # Not kept until there is another one.
+            del batch
 
     async def _next(self) -> list[Exchange]:
         """Return the next batch; empty only when closing and nothing waits."""
@@ -229,13 +244,16 @@ class PayloadLog:
     async def _post(self, batch: Sequence[Exchange], limit: float) -> None:
         reason: DropReason | None = None
         detail = ""
+        body = _Body()
         try:
-            content = encode_batch([e for exchange in batch for e in self._events(exchange)])
+            body.content = encode_batch([e for exchange in batch for e in self._events(exchange)])
+            headers = {
+                "content-type": BATCH_CONTENT_TYPE,
+                "content-length": str(len(body.content)),
+            }
             # The client's own limit is one for each step; this one is for all of it.
             async with asyncio.timeout(limit):
-                response = await self._client.post(
-                    self._url, content=content, headers={"content-type": BATCH_CONTENT_TYPE}
-                )
+                response = await self._client.post(self._url, content=body, headers=headers)
             if not response.is_success:
                 reason, detail = "error", f"HTTP {response.status_code}: {response.text[:200]}"
         except (httpx.TimeoutException, TimeoutError) as error:
@@ -245,6 +263,8 @@ class PayloadLog:
         except Exception as error:
             # Whatever it is, the next batch may pass: the task must not end.
             reason, detail = "error", f"{type(error).__name__}: {error}"
+        finally:
+            body.content = b""
         count = len(batch) * EVENTS_PER_EXCHANGE
         if reason is None:
             self._metrics.told(count)

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -85,13 +86,14 @@ class Bench:
             **settings,
         }
         pseudonymiser = options.pop("pseudonymiser", NOBODY)
+        transport = options.pop("transport", None)
         self.log = PayloadLog(
             PredictorSettings(**options),
             service="tiny-service",
             version=model.contract.version,
             metrics=PredictorMetrics(MetricFamilies(self.registry), model.contract, model.identity),
             pseudonymiser=pseudonymiser,
-            client=httpx.AsyncClient(transport=httpx.MockTransport(receiver)),
+            client=httpx.AsyncClient(transport=transport or httpx.MockTransport(receiver)),
         )
 
     def told(self) -> float:
@@ -104,6 +106,59 @@ class Bench:
             for sample in family.samples
             if sample.name == "davy_payload_events_dropped_total" and sample.value
         }
+
+
+class StandInNetwork(httpx.AsyncBaseTransport):
+    """Takes a body in parts, as a socket does, and answers; or waits for ever."""
+
+    def __init__(self, *, hangs: bool = False) -> None:
+        self.hangs = hangs
+        self.sizes: list[int] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.hangs:
+            await asyncio.sleep(60)
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        self.sizes.append(sum([len(part) async for part in request.stream]))
+        assert request.headers["content-length"] == str(self.sizes[-1])
+        assert "transfer-encoding" not in request.headers
+        return httpx.Response(202, stream=httpx.ByteStream(b""))
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_was_posted_is_let_go_at_once(model: Model, *, hangs: bool) -> None:
+    network = StandInNetwork(hangs=hangs)
+    bench = Bench(model, None, transport=network, payload_batch=1)
+    large = 3_000_000
+
+    def kept() -> int:
+        texts = {
+            id(found): len(found)
+            for holder in gc.get_objects()
+            for found in gc.get_referents(holder)
+            if type(found) is bytes and len(found) >= large
+        }
+        return sum(texts.values())
+
+    async def go() -> None:
+        await bench.log.start()
+        gc.collect()
+        # The collector hardly ever runs in a predictor.
+        gc.disable()
+        before = kept()
+        try:
+            for number in range(3):
+                bench.log.put(exchange(number, large))
+                while bench.told() + sum(bench.dropped().values()) < 2 * (number + 1):
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+            assert kept() == before
+        finally:
+            gc.enable()
+        await bench.log.close()
+
+    asyncio.run(go())
+    assert hangs or [size > 2 * large for size in network.sizes] == [False, True, True, True]
 
 
 async def pause(seconds: float) -> None:
