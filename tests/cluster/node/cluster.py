@@ -1,37 +1,30 @@
-"""What the tests on a node share: models that serve there, clients, operators, rollouts.
+"""What the tests on a node share: models that serve there, clients, rollouts.
 
-Belongs here: making and watching them. Not here: the node (`tests.cluster.bed.node`).
+Belongs here: making and watching them. Not here: the node (`tests.cluster.bed.node`), Davy's own
+programs on it (`installed`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from kubernetes import client
 from tests.cluster.bed.kserve_node_standin import host
-from tests.cluster.bed.node.addons import SCRAPE_SECONDS
 from tests.cluster.bed.node.apply import apply
 from tests.cluster.bed.node.node import Node
 from tests.cluster.bed.services import eventually
 from tests.fixtures.load_client import LoadClient, Told
-from tests.fixtures.predictor_server import free_port
 from tests.fixtures.tiny_package import NAME, write_tiny_package
 
 from davy.packaging.package import Package
@@ -42,9 +35,6 @@ from davy.rollout.crd import GROUP, PLURAL, VERSION
 from davy.rollout.record import Record
 from davy.rollout.status import ModelRolloutStatus
 
-DAVY = Path(sys.executable).parent / "davy"
-ROOT = Path(__file__).parents[3]
-OPERATOR = "system:serviceaccount:davy:davy-operator"
 PORT = 8080
 # A pod answers for so long after it was told to end: longer than the gateway needs to drop it.
 DRAIN_SECONDS = 6
@@ -63,12 +53,6 @@ REQUEST = json.dumps(
         ]
     }
 ).encode()
-
-
-def write_package(folder: Path, weight: float) -> Package:
-    """Write a tiny package; its scores of `REQUEST` keep the contract below a weight of 0.15."""
-    score = {"name": "score", "datatype": "FP32", "range": {"low": 0.0, "high": 0.5}}
-    return write_tiny_package(folder, weight=weight, outputs=[score])
 
 
 @dataclass
@@ -106,38 +90,11 @@ def by_version(answers: list[Told]) -> Counter[str]:
 
 
 @dataclass
-class OperatorProcess:
-    """`davy operator serve` outside the cluster, with the rights of its service account."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    log: Path
-
-    def leads(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()[-3000:]
-        try:
-            text = httpx.get(f"{self.url}/metrics", trust_env=False).text
-        except httpx.HTTPError:
-            return False
-        return "davy_operator_leading 1.0" in text
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
-
-
-@dataclass
 class Served:
     """An InferenceService of its own namespace, which admits only restricted pods."""
 
     cluster: Cluster
     namespace: str
-    store: Path
     stable: Package
     name: str = NAME
 
@@ -150,7 +107,7 @@ class Served:
 
     def create(self, *, replicas: int = 1, **environment: str) -> None:
         """Make one that serves the stable package, and wait until the gateway answers for it."""
-        self._claim()
+        self.cluster.claim(self.namespace, "models", self.cluster.folder / "store")
         body = {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
@@ -286,12 +243,14 @@ class Served:
         variables = {
             "STORAGE_URI": self.uri(self.stable),
             "DAVY_PREDICTOR_DRAIN_SECONDS": str(DRAIN_SECONDS),
+            # The machine may be busy with more than these pods.
+            "DAVY_PREDICTOR_MAX_WAIT_SECONDS": "30",
             **environment,
         }
         probe = {"httpGet": {"path": "/v2/health/ready", "port": PORT}, "periodSeconds": 1}
         container = {
             "name": "kserve-container",
-            "image": self.cluster.image,
+            "image": self.cluster.images["predictor"],
             "imagePullPolicy": "Never",
             "args": ["--port", str(PORT), "--timeout-keep-alive", "120"],
             "ports": [{"containerPort": PORT, "protocol": "TCP"}],
@@ -322,38 +281,60 @@ class Served:
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
         }
 
-    def _claim(self) -> None:
-        """A volume of the store: a folder of this machine, which is the node's, too."""
-        modes, size = ["ReadOnlyMany"], {"storage": "1Gi"}
-        volume = f"models-{self.namespace}"
-        place = {"storageClassName": "bed", "accessModes": modes}
+
+@dataclass
+class Cluster:
+    """The node with its API client, names of images that it holds, and a store of packages."""
+
+    node: Node
+    api: client.ApiClient
+    images: Mapping[str, str]
+    folder: Path
+    _packages: dict[float, Package] = field(default_factory=dict)
+
+    def package(self, weight: float) -> Package:
+        """Return a tiny package; its scores of `REQUEST` keep the contract below 0.15."""
+        if weight not in self._packages:
+            score = {"name": "score", "datatype": "FP32", "range": {"low": 0.0, "high": 0.5}}
+            self._packages[weight] = write_tiny_package(self.folder, weight=weight, outputs=[score])
+        return self._packages[weight]
+
+    def claim(self, namespace: str, name: str, place: Path, *, writable: bool = False) -> None:
+        """Make a volume of a folder of this machine, which is the node's, too, and claim it."""
+        modes = ["ReadWriteOnce" if writable else "ReadOnlyMany"]
+        volume, size = f"{namespace}-{name}", {"storage": "4Gi"}
+        both = {"storageClassName": "", "accessModes": modes}
         apply(
-            self.cluster.api,
+            self.api,
             {
                 "apiVersion": "v1",
                 "kind": "PersistentVolume",
                 "metadata": {"name": volume},
-                "spec": {**place, "capacity": size, "hostPath": {"path": str(self.store)}},
+                "spec": {**both, "capacity": size, "hostPath": {"path": str(place)}},
             },
         )
         apply(
-            self.cluster.api,
+            self.api,
             {
                 "apiVersion": "v1",
                 "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "models", "namespace": self.namespace},
-                "spec": {**place, "volumeName": volume, "resources": {"requests": size}},
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {**both, "volumeName": volume, "resources": {"requests": size}},
             },
         )
 
+    def remove_namespace(self, namespace: str) -> None:
+        """Delete a namespace and its volumes, and wait until they have gone."""
+        core = client.CoreV1Api(self.api)
+        core.delete_namespace(namespace)
 
-@dataclass
-class Cluster:
-    """The node with its API client, and the predictor's image that it holds."""
+        def gone() -> bool:
+            return namespace not in {item.metadata.name for item in core.list_namespace().items}
 
-    node: Node
-    api: client.ApiClient
-    image: str
+        eventually(f"{namespace} is gone", gone, PATIENCE)
+        for volume in core.list_persistent_volume().items:
+            if volume.metadata.name.startswith(f"{namespace}-"):
+                core.delete_persistent_volume(volume.metadata.name)
 
     def new_namespace(self, prefix: str) -> str:
         name = f"{prefix}-{uuid.uuid4().hex[:6]}"
@@ -367,69 +348,21 @@ class Cluster:
         return name
 
     @contextmanager
-    def served(self, folder: Path, weight: float = 0.03) -> Iterator[Served]:
+    def served(self, weight: float = 0.03) -> Iterator[Served]:
         """A namespace for one InferenceService; all of it goes at the end."""
         namespace = self.new_namespace("isvc")
-        package = write_package(folder, weight)
-        core = client.CoreV1Api(self.api)
         try:
-            yield Served(self, namespace, folder / "store", package)
+            yield Served(self, namespace, self.package(weight))
         finally:
-            # What is left of a rollout must not wait for an operator that has ended.
             objects = client.CustomObjectsApi(self.api)
-            for item in objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL)[
-                "items"
-            ]:
+            found = objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL)
+            for item in found["items"]:
+                # What is left of a failed test must not wait for the operator.
                 objects.patch_namespaced_custom_object(
                     GROUP, VERSION, namespace, PLURAL, item["metadata"]["name"],
                     {"metadata": {"finalizers": None}},
                 )  # fmt: skip
-            core.delete_namespace(namespace)
-            with contextlib.suppress(client.ApiException):  # none was made
-                core.delete_persistent_volume(f"models-{namespace}")
-
-    @contextmanager
-    def operators(self, served: Served, folder: Path) -> Iterator[Callable[[str], OperatorProcess]]:
-        """Starts operators for a namespace; they end with the block."""
-        lease = self.new_namespace("lease")
-        self._grant(lease)
-        environment = {
-            **{key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
-            "KUBECONFIG": str(self.node.server.kubeconfig_for(OPERATOR)),
-            "DAVY_OPERATOR_NAMESPACE": lease,
-            "DAVY_OPERATOR_WATCH_NAMESPACES": served.namespace,
-            "DAVY_OPERATOR_PROMETHEUS_URL": self.node.settings.prometheus_url,
-            "DAVY_OPERATOR_PROMETHEUS_MARGIN_SECONDS": str(2 * SCRAPE_SECONDS + 1),
-            "DAVY_OPERATOR_STORE": str(served.store),
-            "DAVY_OPERATOR_DRAIN_SECONDS": "5",
-        }
-        started: list[OperatorProcess] = []
-
-        def start(name: str) -> OperatorProcess:
-            port, log = free_port(), folder / f"{name}.log"
-            with log.open("wb") as out:
-                process = subprocess.Popen(
-                    [str(DAVY), "operator", "serve"],
-                    env={**environment, "DAVY_OPERATOR_PORT": str(port)},
-                    stdout=out, stderr=out, cwd=folder,
-                )  # fmt: skip
-            started.append(OperatorProcess(process, f"http://127.0.0.1:{port}", log))
-            return started[-1]
-
-        try:
-            yield start
-        finally:
-            for operator in started:
-                operator.end()
-            client.CoreV1Api(self.api).delete_namespace(lease)
-
-    def _grant(self, lease: str) -> None:
-        """The operator's rights as `k8s/base` has them, with its Lease in this namespace."""
-        path = ROOT / "k8s/base/operator/rbac.yaml"
-        for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if item["metadata"].get("namespace"):
-                item["metadata"]["namespace"] = lease
-            apply(self.api, item)
+            self.remove_namespace(namespace)
 
     def prometheus(self, query: str) -> list[dict[str, Any]]:
         answer = httpx.get(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from tests.cluster.bed.programs import SETTING, ProgramsMissingError
@@ -42,31 +41,34 @@ def node() -> Iterator[Node]:  # noqa: F821
 
 @pytest.fixture(scope="session")
 def cluster(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:  # noqa: F821
-    """The node with KServe's stand-in, Davy's resource and the predictor's image."""
+    """The node with KServe's stand-in, Davy's resource and images, and a store of packages."""
     from tests.cluster.bed.crds import inference_service_crd
     from tests.cluster.bed.kserve_node_standin import StandardOnNode
     from tests.cluster.bed.kserve_standin import running_kserve_standin
-    from tests.cluster.bed.node.runtime import images, import_image
+    from tests.cluster.bed.node.runtime import import_image
     from tests.cluster.bed.webhooks import kserve_webhooks
     from tests.cluster.node.cluster import Cluster
-    from tests.cluster.node.images import SETTING as IMAGE
-    from tests.cluster.node.images import predictor_archive
+    from tests.cluster.node.images import image_archives
     from tests.cluster.operator_bed import install
 
-    name = os.environ.get(IMAGE, "")
-    if not name or name not in images(node.settings):
-        name, archive = predictor_archive(tmp_path_factory.mktemp("image"))
+    names = {}
+    for image, (name, archive) in image_archives(tmp_path_factory.mktemp("images")).items():
         import_image(node.settings, archive)
         archive.unlink()
+        names[image] = name
     node.server.install_crd(inference_service_crd())
     install(node.server)
     with ExitStack() as stack:
         stack.enter_context(kserve_webhooks(node.server, str(node.settings.host)))
         stack.enter_context(running_kserve_standin(node.server, standard=StandardOnNode))
         api = stack.enter_context(node.server.client())
-        yield Cluster(node, api, name)
+        yield Cluster(node, api, names, tmp_path_factory.mktemp("packages"))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
+@pytest.fixture(scope="session")
+def davy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Davy]:  # noqa: F821
+    """The operator and the detector in pods, as `k8s/base` has them."""
+    from tests.cluster.node.installed import installed_davy
+
+    with installed_davy(cluster, tmp_path_factory.mktemp("state")) as davy:
+        yield davy

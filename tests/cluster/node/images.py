@@ -1,6 +1,7 @@
-"""The predictor's image as the node takes it.
+"""Davy's images as the node takes them.
 
-Belongs here: finding or building it, its archive. Not here: the recipe (`services/images`).
+Belongs here: which, whether the store has them, their archives. Not here: the recipes
+(`services/images`).
 """
 
 from __future__ import annotations
@@ -11,34 +12,53 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.fixtures.tiny_package import write_tiny_package
+
+from davy.packaging.builder import qualified
+from davy.packaging.component import build_wheel, default_name
 
 ROOT = Path(__file__).parents[3]
-# An image of Buildah's store that is taken instead of building one of the code as it is.
-SETTING = "DAVY_BED_PREDICTOR_IMAGE"
+# Image -> its variant. Drift is judged without alibi-detect: half a gigabyte less to unpack.
+IMAGES = {"predictor": "", "operator": "", "detector": "native"}
+# "any" takes images of Buildah's store whatever code they hold; while that is being changed.
+SETTING = "DAVY_BED_IMAGES"
+LABEL = "dev.davylamp.code"
 
 
-def predictor_archive(folder: Path) -> tuple[str, Path]:
-    """Return the name of an image of a predictor, and its archive."""
+def image_archives(folder: Path) -> dict[str, tuple[str, Path]]:
+    """Return the names of the images, and an archive of each; built where the code has changed."""
     if shutil.which("buildah") is None:
-        pytest.skip("the predictor's image needs Debian's buildah: `apt-get install buildah`")
-    name = os.environ.get(SETTING) or _built(folder)
-    archive = folder / "predictor.tar"
-    push = ["buildah", "push", "--quiet", name, f"oci-archive:{archive}:{name}"]
-    subprocess.run(push, check=True)
+        pytest.skip("the images need Debian's buildah: `apt-get install buildah debootstrap`")
+    wheel = build_wheel(folder)
+    code = subprocess.run(
+        ["sha256sum", str(wheel)], check=True, capture_output=True, text=True
+    ).stdout.split()[0]
+    return {
+        image: _archive(image, variant, code, folder / f"{image}.tar")
+        for image, variant in IMAGES.items()
+    }
+
+
+def _archive(image: str, variant: str, code: str, archive: Path) -> tuple[str, Path]:
+    name = qualified(default_name(image, variant))
+    output = f"oci-archive:{archive}"
+    if os.environ.get(SETTING) == "any" or _label(name) == code:
+        push = ["buildah", "push", "--quiet", name, f"{output}:{name}"]
+        subprocess.run(push, check=True)
+        return name, archive
+    command = [str(ROOT / "services/images/build.sh"), image, "--builder", "buildah"]
+    command += ["--output", output, *(["--variant", variant] if variant else [])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"the image of the {image} cannot be built:\n{done.stderr[-3000:]}")
     return name, archive
 
 
-def _built(folder: Path) -> str:
-    package = write_tiny_package(folder / "of-image", weight=0.02)
+def _label(name: str) -> str:
+    form = f'{{{{index .OCIv1.Config.Labels "{LABEL}"}}}}'
     done = subprocess.run(
-        ["make", "--silent", "image", f"PACKAGE={package.path}"],
-        cwd=ROOT,
+        ["buildah", "inspect", "--type", "image", "--format", form, name],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        pytest.fail(f"the predictor's image cannot be built:\n{done.stderr[-3000:]}")
-    name, _identifier = done.stdout.split()[-2:]
-    return name if "/" in name else f"localhost/{name}"
+    return done.stdout.strip()

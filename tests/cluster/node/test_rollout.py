@@ -1,4 +1,4 @@
-"""Whole rollouts by the operator's process, 100 requests a second through the gateway.
+"""Whole rollouts by the operator in its pods, 100 requests a second through the gateway.
 
 Real: the operator with its rights, Prometheus, the gateway, the pods, their counters. Stood in for:
 KServe's controller.
@@ -7,12 +7,12 @@ KServe's controller.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from kubernetes import client
 from tests.cluster.bed.services import eventually
-from tests.cluster.node.cluster import PATIENCE, Cluster, Served, by_version, failed, write_package
+from tests.cluster.node.cluster import PATIENCE, Cluster, Served, by_version, failed
+from tests.cluster.node.installed import Davy
 
 from davy.rollout.replay import replay
 
@@ -26,11 +26,10 @@ def assert_whole(served: Served) -> None:
     assert replay(record).difference is None
 
 
-def test_a_sound_one_is_promoted_and_no_request_fails(cluster: Cluster, folder: Path) -> None:
-    with cluster.served(folder) as served, cluster.operators(served, folder) as start:
+def test_a_sound_one_is_promoted_and_no_request_fails(cluster: Cluster, davy: Davy) -> None:
+    with cluster.served() as served:
         served.create()
-        candidate = write_package(folder, 0.0301)
-        start("operator")
+        candidate = cluster.package(0.0301)
         load = served.load()
         load.start()
         served.rollout(candidate)
@@ -46,12 +45,11 @@ def test_a_sound_one_is_promoted_and_no_request_fails(cluster: Cluster, folder: 
 
 
 def test_one_whose_answers_break_the_contract_is_rolled_back_and_no_request_fails(
-    cluster: Cluster, folder: Path
+    cluster: Cluster,
 ) -> None:
-    with cluster.served(folder) as served, cluster.operators(served, folder) as start:
+    with cluster.served() as served:
         served.create()
-        candidate = write_package(folder, 0.5)
-        start("operator")
+        candidate = cluster.package(0.5)
         load = served.load()
         load.start()
         served.rollout(candidate)
@@ -66,19 +64,18 @@ def test_one_whose_answers_break_the_contract_is_rolled_back_and_no_request_fail
         assert_whole(served)
 
 
-def test_an_operator_that_is_killed_is_taken_over_from(cluster: Cluster, folder: Path) -> None:
-    with cluster.served(folder) as served, cluster.operators(served, folder) as start:
+def test_an_operator_that_is_killed_is_taken_over_from(cluster: Cluster, davy: Davy) -> None:
+    with cluster.served() as served:
         served.create()
-        candidate = write_package(folder, 0.0301)
-        one = start("one")
-        eventually("one leads", one.leads, PATIENCE)
-        start("other")
+        candidate = cluster.package(0.0301)
         load = served.load()
         load.start()
         served.rollout(candidate, steps=[{"weight": 10, "minDuration": "15s"}, {"weight": 50}])
         eventually("the canary has weight", lambda: served.weight() == 10, PATIENCE)
         looks = served.status().looks
-        one.kill()
+        leader = davy.leader()
+        assert leader is not None
+        davy.kill(leader)
         assert served.ended() == "Promoted"
         time.sleep(3)
         answers = load.stop()
@@ -87,11 +84,10 @@ def test_an_operator_that_is_killed_is_taken_over_from(cluster: Cluster, folder:
         assert_whole(served)
 
 
-def test_a_pod_that_is_evicted_in_a_canary_costs_no_request(cluster: Cluster, folder: Path) -> None:
-    with cluster.served(folder) as served, cluster.operators(served, folder) as start:
+def test_a_pod_that_is_evicted_in_a_canary_costs_no_request(cluster: Cluster, davy: Davy) -> None:
+    with cluster.served() as served:
         served.create(replicas=2)
-        candidate = write_package(folder, 0.0301)
-        start("operator")
+        candidate = cluster.package(0.0301)
         load = served.load()
         load.start()
         served.rollout(candidate, steps=[{"weight": 10, "minDuration": "20s"}, {"weight": 50}])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.cluster.node.cluster import Cluster, by_version, failed
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
 
-def test_a_package_of_a_claim_is_served_by_a_restricted_pod(cluster: Cluster, folder: Path) -> None:
-    with cluster.served(folder) as served:
+def test_a_package_of_a_claim_is_served_by_a_restricted_pod(cluster: Cluster) -> None:
+    with cluster.served() as served:
         served.create()
         answers = served.ask_many(20)
         assert failed(answers) == []

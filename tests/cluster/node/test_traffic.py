@@ -7,21 +7,18 @@ there is one.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from tests.cluster.bed.services import eventually
-from tests.cluster.node.cluster import PATIENCE, Cluster, by_version, failed, write_package
+from tests.cluster.node.cluster import PATIENCE, Cluster, by_version, failed
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
 
-def test_a_canary_gets_its_weight_once_it_is_ready_and_not_before(
-    cluster: Cluster, folder: Path
-) -> None:
-    with cluster.served(folder) as served:
+def test_a_canary_gets_its_weight_once_it_is_ready_and_not_before(cluster: Cluster) -> None:
+    with cluster.served() as served:
         served.create()
-        other = write_package(folder, 0.0301)
+        other = cluster.package(0.0301)
         stable, canary = served.stable.contract.version, other.contract.version
         load = served.load(50)
         load.start()
@@ -43,12 +40,10 @@ def test_a_canary_gets_its_weight_once_it_is_ready_and_not_before(
             assert abs(by_version(answers)[canary] - 20 * percent) <= 20, by_version(answers)
 
 
-def test_a_canary_that_is_taken_out_with_its_weight_loses_requests(
-    cluster: Cluster, folder: Path
-) -> None:
-    with cluster.served(folder) as served:
+def test_a_canary_that_is_taken_out_with_its_weight_loses_requests(cluster: Cluster) -> None:
+    with cluster.served() as served:
         served.create()
-        other = write_package(folder, 0.0301)
+        other = cluster.package(0.0301)
         served.edit({"canary": [served.canary(other, 50)]})
         eventually(
             "the canary answers",

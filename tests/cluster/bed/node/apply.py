@@ -26,12 +26,15 @@ KINDS = {
     "HTTPRoute": ("httproutes", True),
     "InferenceService": ("inferenceservices", True),
     "Namespace": ("namespaces", False),
+    "NetworkPolicy": ("networkpolicies", True),
     "PersistentVolume": ("persistentvolumes", False),
     "PersistentVolumeClaim": ("persistentvolumeclaims", True),
+    "PodDisruptionBudget": ("poddisruptionbudgets", True),
     "Role": ("roles", True),
     "RoleBinding": ("rolebindings", True),
     "Service": ("services", True),
     "ServiceAccount": ("serviceaccounts", True),
+    "StatefulSet": ("statefulsets", True),
 }
 
 
