@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from davy.core.clock import Clock
 from davy.detector.answers import Answers
+from davy.detector.archive import Archive
+from davy.detector.archiver import Archiver, NoArchive
 from davy.detector.consumer import Consumer, nobody
 from davy.detector.intake import Intake
 from davy.detector.joiner import Joiner
@@ -33,6 +35,7 @@ class Parts:
     intake: Intake
     watcher: Watcher
     consumer: Consumer
+    archiver: Archiver | NoArchive
     metrics: DetectorMetrics
 
     def close(self) -> None:
@@ -102,5 +105,34 @@ def assemble(
         limits=settings.outcome_limits,
         recent=settings.performance_labels,
     )
-    consumer = Consumer(intake, journal, ledger, pairing, watcher, joiner, metrics, clock, on_pair)
-    return Parts(journal, ledger, intake, watcher, consumer, metrics)
+    archiver = _archiver(settings, ledger, metrics, clock)
+    consumer = Consumer(
+        intake,
+        journal,
+        ledger,
+        pairing,
+        watcher,
+        joiner,
+        archiver,
+        metrics,
+        clock,
+        on_pair,
+    )
+    return Parts(journal, ledger, intake, watcher, consumer, archiver, metrics)
+
+
+def _archiver(
+    settings: DetectorSettings, ledger: Ledger, metrics: DetectorMetrics, clock: Clock
+) -> Archiver | NoArchive:
+    if not settings.archive:
+        return NoArchive()
+    return Archiver(
+        Archive(settings.archive),
+        ledger,
+        metrics,
+        clock,
+        rows=settings.archive_rows,
+        size=settings.archive_bytes,
+        seconds=settings.archive_seconds,
+        hours=settings.archive_hours,
+    )

@@ -12,6 +12,7 @@ from typing import Any
 from davy.core.clock import Clock
 from davy.core.errors import InvalidInputError
 from davy.core.logging import get_logger
+from davy.detector.archiver import Archiver, NoArchive
 from davy.detector.intake import Entry, Intake
 from davy.detector.joiner import Joiner
 from davy.detector.journal import Journal
@@ -63,6 +64,8 @@ class Consumer:
         Windows and tests what was paired.
     joiner : Joiner
         Joins labels to what was answered.
+    archiver : Archiver or NoArchive
+        Writes what was told.
     metrics : DetectorMetrics
         Shows what was counted, once it is committed.
     clock : Clock
@@ -79,6 +82,7 @@ class Consumer:
         pairing: Pairing,
         watcher: Watcher,
         joiner: Joiner,
+        archiver: Archiver | NoArchive,
         metrics: DetectorMetrics,
         clock: Clock,
         on_pair: OnPair = nobody,
@@ -89,6 +93,7 @@ class Consumer:
         self._pairing = pairing
         self._watcher = watcher
         self._joiner = joiner
+        self._archiver = archiver
         self._metrics = metrics
         self._clock = clock
         self._on_pair = on_pair
@@ -100,8 +105,9 @@ class Consumer:
         await self.recover()
         ticked = self._clock.monotonic()
         while True:
-            entries = await self._intake.take(BATCH, TICK_SECONDS)
-            if entries:
+            if self._archiver.full:  # what comes meanwhile waits, and then is refused
+                await asyncio.sleep(TICK_SECONDS)
+            elif entries := await self._intake.take(BATCH, TICK_SECONDS):
                 await self.apply(entries)
                 self._intake.release(entries)
             if self._clock.monotonic() - ticked >= TICK_SECONDS:
@@ -110,6 +116,7 @@ class Consumer:
 
     async def recover(self) -> None:
         """Read again what may not have been counted, or waited for its other half."""
+        self._archiver.recover()
         floor = int(self._ledger.get(FLOOR) or 0)
         events = 0
         batch: list[Entry] = []
@@ -146,6 +153,7 @@ class Consumer:
 
     async def tick(self) -> None:
         """End what has grown old, and let go of what is done with."""
+        await self._archiver.tick()
         with self._ledger.transaction():
             await self._settle(self._pairing.expire(self._clock.monotonic()))
             if orphans := self._pairing.take_orphans():
@@ -165,8 +173,8 @@ class Consumer:
         return self._watcher.report(self._pairing.waiting())
 
     def _floor(self) -> int:
-        position, oldest = self._ledger.position, self._pairing.oldest()
-        return position if oldest is None else min(position, oldest)
+        places = (self._ledger.position, self._pairing.oldest(), self._archiver.place)
+        return min(place for place in places if place is not None)
 
     async def _take(self, told: Told, place: int) -> None:
         event, sample = told
@@ -185,7 +193,8 @@ class Consumer:
             if subject is not None and pair is not None and not exchange.settled:
                 self._joiner.answered(subject, exchange, self._clock.now())
                 self._hear(pair)
-            self._ledger.settle(exchange.key, done=True)
+            waits = subject is not None and self._archiver.add(subject.model, exchange)
+            self._ledger.settle(exchange.key, done=not waits)
 
     def _hear(self, pair: Pair) -> None:
         try:

@@ -22,6 +22,7 @@ JOINED = "labels_joined"
 EXPIRED = "labels_expired"
 UNUSED = "labels_unused"
 OUTCOMES = "outcomes"
+ARCHIVED = "archived_rows"
 
 
 class DetectorMetrics:
@@ -138,6 +139,17 @@ class DetectorMetrics:
             (*_VERSION, "metric", "segment"),
             registry=registry,
         )
+        self.archived = Counter(
+            "davy_detector_archived_rows",
+            "Rows that were written to the archive.",
+            _VERSION,
+            registry=registry,
+        )
+        self.archive_failed = Counter(
+            "davy_detector_archive_failures",
+            "Writings to the archive that failed and are tried again.",
+            registry=registry,
+        )
         # By their names in the ledger.
         self._kept: Mapping[str, Counter] = {
             EVENTS: self.events,
@@ -145,6 +157,7 @@ class DetectorMetrics:
             EXPIRED: self.expired,
             UNUSED: self.unused,
             OUTCOMES: self.outcomes,
+            ARCHIVED: self.archived,
         }
 
     def window(

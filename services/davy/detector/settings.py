@@ -87,6 +87,23 @@ class DetectorSettings(DavySettings):
     journal_bytes: int = Field(
         1024 * 1024 * 1024, ge=4096, description="Size of the journal from which on it is 429."
     )
+    archive: str = Field(
+        "",
+        description="Folder, or URI as pyarrow reads it (file://, s3://), of Parquet files of "
+        "every exchange, by hour, model and version; none where empty.",
+    )
+    archive_rows: int = Field(
+        20_000, ge=1, description="Rows after which they are written; many small files read slowly."
+    )
+    archive_bytes: int = Field(
+        32 * 1024 * 1024, ge=1, description="Bytes of events after which they are written."
+    )
+    archive_seconds: float = Field(
+        60.0, gt=0, description="Age at which rows are written, however few."
+    )
+    archive_hours: float | None = Field(
+        None, gt=0, description="Hours that Parquet files are kept; for ever where absent."
+    )
     label_horizon_seconds: float = Field(
         604800.0, gt=0, description="How long an answer waits for its label, and the other way."
     )
@@ -97,7 +114,7 @@ class DetectorSettings(DavySettings):
         "without DAVY_DETECTOR_STATE.",
     )
     outcome_limits: dict[str, float] = Field(
-        default_factory=dict,
+        {},
         description='By model, as JSON: {"churn": 0.3}. Classification: the score from which on a '
         "class is predicted, 0.5 where absent. Regression: the largest error that is right; where "
         "absent, no outcomes are counted.",

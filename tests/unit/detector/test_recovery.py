@@ -7,10 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.dataset as ds
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.unit.detector.conftest import ROWS, START
 
+from davy.detector.archive import Archive
 from davy.detector.assembly import assemble
 from davy.detector.journal import FolderJournal
 from davy.detector.metrics import EVENTS, DetectorMetrics
@@ -18,6 +20,8 @@ from davy.detector.records import Record, read_events, with_samples
 from davy.protocol.events import REQUEST, RESPONSE, PayloadEvent, encode_batch
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, InferResponse, encode_request, encode_response
+
+ROW = ("davy_request_id", "davy_row")
 
 
 def events(number):
@@ -55,10 +59,14 @@ def begin(packages, settings, clock, tmp_path):
     """Return a function that starts a detector on a folder, as a new process does."""
     started = []
 
-    def make(state=None, on_pair=lambda pair: None):
-        kept = settings.model_copy(
-            update={"state": state or tmp_path / "state", "segment_bytes": 4096}
-        )
+    def make(folder=tmp_path / "kept", on_pair=lambda pair: None):
+        changes = {
+            "state": folder / "state",
+            "segment_bytes": 4096,
+            "archive": str(folder / "archive"),
+            "archive_rows": 40,
+        }
+        kept = settings.model_copy(update=changes)
         parts = assemble(kept, packages, DetectorMetrics(CollectorRegistry()), clock, on_pair)
         started.append(parts)
         return parts
@@ -102,17 +110,25 @@ class Images:
 
     def take(self, _=None):
         target = self.folder / str(len(self.taken))
-        shutil.copytree(self.source, target)
+        shutil.copytree(self.source, target)  # a killed process leaves what the system has
         self.taken.append((target, self.acknowledged))
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_counts_twice(
-    begin, tmp_path
+    begin, tmp_path, monkeypatch
 ):
     exchanges = 24
     posted = bodies(exchanges)
-    images = Images(tmp_path / "state", tmp_path / "images")
+    images = Images(tmp_path / "kept", tmp_path / "images")
     parts = begin(on_pair=images.take)  # within the transactions
+    write = Archive.write
+
+    def write_and_take(archive, path, table):
+        images.take()
+        write(archive, path, table)
+        images.take()
+
+    monkeypatch.setattr(Archive, "write", write_and_take)
 
     async def live():
         for number, body in enumerate(posted):
@@ -140,10 +156,16 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_counts_tw
         await count(again)
         assert counted(again) == [exchanges, exchanges]
         assert windows(again) == (0, exchanges)
+        await again.archiver.flush()
         await again.consumer.tick()
+        found = ds.dataset(image / "archive", partitioning="hive").to_table()
+        rows = sorted(zip(*(found[name].to_pylist() for name in ROW), strict=True))
+        assert rows == sorted((f"r{n}", row) for n in range(exchanges) for row in range(4))
+        assert found["output_score"].null_count == 0
         again.close()
 
     asyncio.run(live())
+    monkeypatch.undo()
     assert len(images.taken) > 30
     for image, acknowledged in images.taken:
         asyncio.run(recover(image, acknowledged))
@@ -179,7 +201,7 @@ def test_counters_go_on_from_where_they_were(begin, packages, settings, clock):
     asyncio.run(count(parts))
     parts.close()
     registry = CollectorRegistry()
-    kept = settings.model_copy(update={"state": settings.store / "state"})
+    kept = settings.model_copy(update={"state": settings.store / "kept" / "state"})
     again = assemble(kept, packages, DetectorMetrics(registry), clock)
     labels = {"model": "m", "version": "v1", "type": "request"}
     assert registry.get_sample_value("davy_detector_events_total", labels) == 1
@@ -200,6 +222,9 @@ def test_the_journal_is_let_go_of_as_it_is_counted_but_for_what_waits(
         await parts.consumer.tick()
         assert parts.journal.size == held  # the first request waits for its response
         clock.sleep(settings.join_seconds)
+        await parts.consumer.tick()
+        assert parts.journal.size == held  # now it waits to be written
+        await parts.archiver.flush()
         await parts.consumer.tick()
         assert parts.journal.size < held / 4
 
