@@ -205,7 +205,7 @@ def _tail(label: _Column) -> Iterator[str]:
     yield "split: {train: 0.6, valid: 0.2, test: 0.2}"
     yield "# ? Below which value must no model ship?"
     yield f"objective: {{metric: {metric}, floor: 0}}"
-    yield "# linear or mlp"
+    yield "# linear, mlp or gbm (LightGBM)"
     yield "model: {family: linear, seed: 7}"
 
 

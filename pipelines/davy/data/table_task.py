@@ -159,12 +159,20 @@ class TableObjective(HandWritten):
 
 
 class TableModel(HandWritten):
-    """Family and effort. ``hidden``, ``epochs`` and ``learning_rate`` are of the MLP."""
+    """Family and effort.
 
-    family: Literal["linear", "mlp"] = "linear"
+    ``hidden`` and ``epochs`` are of the MLP, ``trees`` (the most rounds) and ``leaves`` of ``gbm``,
+    which is LightGBM; so are ``members``, fits of successive seeds whose mean is the model.
+    ``learning_rate`` is of both, each with its own when absent.
+    """
+
+    family: Literal["linear", "mlp", "gbm"] = "linear"
     hidden: tuple[Positive, ...] = (64, 32)
     epochs: Positive = 60
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
+    trees: Positive = 600
+    members: Positive = 1
+    leaves: Annotated[int, Field(ge=2)] = 7
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
 
 

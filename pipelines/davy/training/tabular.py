@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,21 @@ from davy.packaging.package import MODEL, REFERENCE, Package, write_package
 from davy.training.calibrate import calibrate_blocks
 from davy.training.scoring import open_session
 from davy.training.tabular_fit import fit_linear, fit_mlp, matrix, measure_scale
-from davy.training.tabular_graph import dense_model
+from davy.training.tabular_graph import Dense, Trees, fitted_model
 from davy.training.tabular_measures import measure_all
+from davy.training.tabular_trees import fit_gbm
 from davy.training.timing import median_interval, side_by_side
 
 BLOCKS = 8
 BATCH = 64
 # The smallest probability of class 1 that is called so in accuracy, precision, recall and F1.
 THRESHOLD = 0.5
-FAMILIES = {"linear": fit_linear, "mlp": fit_mlp}
+LIBRARIES = {"linear": "scikit-learn", "mlp": "torch", "gbm": "lightgbm"}
+FAMILIES: Mapping[str, Callable[..., Dense | Trees]] = {
+    "linear": fit_linear,
+    "mlp": fit_mlp,
+    "gbm": fit_gbm,
+}
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
@@ -73,11 +79,12 @@ def train_table(
     rows = matrix(task, scale, table.train.features)
     held = matrix(task, scale, table.valid.features)
     fit = FAMILIES[task.model.family]
-    dense = fit(task, rows, table.train.label, held, table.valid.label)
+    fitted = fit(task, rows, table.train.label, held, table.valid.label)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         model = work / MODEL
-        model.write_bytes(dense_model(task, scale, dense).SerializeToString(deterministic=True))
+        graph = fitted_model(task, scale, fitted)
+        model.write_bytes(graph.SerializeToString(deterministic=True))
         outputs = predict(model, table.test.features)
         metrics = _measure(task, table.test, outputs)
         objective = metrics.get(task.objective.metric)
@@ -227,7 +234,7 @@ def _contract(
             seed=task.model.seed,
             libraries={
                 name: importlib.metadata.version(name)
-                for name in ("numpy", "onnx", "scikit-learn", "torch")
+                for name in ("numpy", "onnx", LIBRARIES[task.model.family])
             },
         ),
         metrics=[first, *(m for name, m in metrics.items() if name != task.objective.metric)],

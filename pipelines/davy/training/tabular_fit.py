@@ -20,6 +20,7 @@ Floats = npt.NDArray[Any]
 BATCH = 256
 # Epochs without a better loss on the held-out part before the fit ends.
 PATIENCE = 8
+LEARNING_RATE = 0.003
 # Strengths of the ridge penalty that the held-out part chooses from.
 RIDGES = (1.0, 10.0, 100.0, 1000.0)
 
@@ -116,7 +117,7 @@ def fit_mlp(task: TableTask, rows: Floats, label: Floats, held: Floats, truth: F
             return torch.nn.functional.mse_loss(found[:, 0], (wanted - center) / spread)
 
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=task.model.learning_rate, weight_decay=0.01
+            network.parameters(), lr=task.model.learning_rate or LEARNING_RATE, weight_decay=0.01
         )
         x, y = torch.from_numpy(rows), torch.from_numpy(label.astype(np.float32))
         x_held, y_held = torch.from_numpy(held), torch.from_numpy(truth.astype(np.float32))

@@ -22,6 +22,7 @@ from davy.data.table_task import TableTask
 
 OPSET = 18
 IR_VERSION = 8
+TREES_DOMAIN, TREES_OPSET = "ai.onnx.ml", 3
 MATRIX = "matrix"
 # Standard deviations at which a number stops to pull: one typing error must not decide.
 FAR = 10.0
@@ -42,6 +43,21 @@ class Dense:
     """Layers ``x W + b`` with ReLU between them; ``center`` and ``spread`` unscale the outcome."""
 
     layers: Sequence[tuple[Floats, Floats]]
+    center: float = 0.0
+    spread: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Regression trees whose leaves are summed; ``center`` and ``spread`` unscale the outcome.
+
+    ``nodes``: tree, node, column, threshold, mode, node where the column is at most the threshold,
+    node where it is above. ``leaves``: tree, node, output, weight.
+    """
+
+    nodes: Sequence[tuple[Any, ...]]
+    leaves: Sequence[tuple[Any, ...]]
+    outputs: int
     center: float = 0.0
     spread: float = 1.0
 
@@ -68,6 +84,29 @@ def matrix_model(task: TableTask, scale: Scale) -> Any:
     return _model(graph, task, [output])
 
 
+def fitted_model(task: TableTask, scale: Scale, fitted: Dense | Trees) -> Any:
+    """Return the model of what a family fitted."""
+    build = trees_model if isinstance(fitted, Trees) else dense_model
+    return build(task, scale, fitted)  # type: ignore[arg-type]
+
+
+def trees_model(task: TableTask, scale: Scale, trees: Trees) -> Any:
+    """Return the model of boosted trees."""
+    graph = _Graph()
+    matrix = _columns(graph, task, scale)
+    tree, node, column, threshold, mode, low, high = zip(*trees.nodes, strict=True)
+    leaf_tree, leaf_node, output, weight = zip(*trees.leaves, strict=True)
+    value = graph.node(
+        "TreeEnsembleRegressor", [matrix], "sums", domain=TREES_DOMAIN,
+        nodes_treeids=tree, nodes_nodeids=node, nodes_featureids=column,
+        nodes_values=threshold, nodes_modes=mode,
+        nodes_truenodeids=low, nodes_falsenodeids=high,
+        target_treeids=leaf_tree, target_nodeids=leaf_node, target_ids=output,
+        target_weights=weight, n_targets=trees.outputs,
+    )  # fmt: skip
+    return _model(graph, task, _finish(graph, task, _unscaled(graph, task, value, trees)))
+
+
 def dense_model(task: TableTask, scale: Scale, dense: Dense) -> Any:
     """Return the model of a linear family or of an MLP."""
     graph = _Graph()
@@ -77,10 +116,14 @@ def dense_model(task: TableTask, scale: Scale, dense: Dense) -> Any:
         value = graph.node("Gemm", [value, *names], f"layer{index}")
         if index < len(dense.layers) - 1:
             value = graph.node("Relu", [value], f"relu{index}")
-    if task.form == "regression":
-        value = graph.node("Mul", [value, graph.constant("out_spread", dense.spread)], "unscaled")
-        value = graph.node("Add", [value, graph.constant("out_center", dense.center)], "centered")
-    return _model(graph, task, _finish(graph, task, value))
+    return _model(graph, task, _finish(graph, task, _unscaled(graph, task, value, dense)))
+
+
+def _unscaled(graph: _Graph, task: TableTask, value: str, fitted: Dense | Trees) -> str:
+    if task.form != "regression":
+        return value
+    value = graph.node("Mul", [value, graph.constant("out_spread", fitted.spread)], "unscaled")
+    return graph.node("Add", [value, graph.constant("out_center", fitted.center)], "centered")
 
 
 def _columns(graph: _Graph, task: TableTask, scale: Scale) -> str:
@@ -144,6 +187,8 @@ def _model(graph: _Graph, task: TableTask, outputs: list[Any]) -> Any:
         for feature in task.features
     ]
     opsets = [helper.make_opsetid("", OPSET)]
+    if any(node.domain == TREES_DOMAIN for node in graph.nodes):
+        opsets.append(helper.make_opsetid(TREES_DOMAIN, TREES_OPSET))
     whole = helper.make_graph(graph.nodes, task.name, inputs, outputs, graph.constants)
     model = helper.make_model(
         whole, producer_name="davy", opset_imports=opsets, ir_version=IR_VERSION

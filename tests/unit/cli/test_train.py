@@ -83,7 +83,7 @@ def difficult_table(path):
     return path
 
 
-@pytest.mark.parametrize("family", ["linear", "mlp"])
+@pytest.mark.parametrize("family", ["linear", "mlp", "gbm"])
 def test_two_classes_are_served_as_they_were_measured(tmp_path, family):
     table = tmp_path / "cancer.csv"
     load_breast_cancer(as_frame=True).frame.to_csv(table, index=False)

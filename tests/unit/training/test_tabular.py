@@ -54,7 +54,7 @@ def nasty_synthetic(path: Path, rows: int = 3000) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("family", "floor"), [("linear", 0.9), ("mlp", 0.9)])
+@pytest.mark.parametrize(("family", "floor"), [("linear", 0.9), ("mlp", 0.9), ("gbm", 0.9)])
 def test_a_nasty_synthetic_table_becomes_a_package_that_serves(tmp_path, family, floor):
     task = drafted(
         nasty_synthetic(tmp_path / "orders.csv"),
