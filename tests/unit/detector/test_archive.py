@@ -233,3 +233,55 @@ def test_what_is_not_watched_is_not_archived(archiving, traffic, tmp_path):
     feed(traffic(20, version="other"))
     asyncio.run(parts.archiver.flush())
     assert files(tmp_path) == []
+
+
+class StandInKill(BaseException):
+    """Ends the process where it is raised."""
+
+
+def test_the_files_of_a_writing_that_was_cut_off_are_removed_and_written_anew(
+    settings, clock, traffic, tmp_path, monkeypatch
+):
+    kept = settings.model_copy(
+        update={"state": tmp_path / "state", "archive": str(tmp_path / "archive")}
+    )
+
+    def begin():
+        return assemble(kept, StandInPackages(), DetectorMetrics(CollectorRegistry()), clock)
+
+    def exchanges(version):
+        samples = [
+            replace(
+                sample, tensors=tuple(tensor(n, np.array([v])) for n, v in sample.values.items())
+            )
+            for sample in traffic(3, version=version)
+        ]
+        return [told(sample) for sample in samples]
+
+    v1, v2 = Entry(0, 100, exchanges("v1")), Entry(100, 200, exchanges("v2"))
+    write = Archive.write
+
+    def write_and_end(archive, path, table):
+        write(archive, path, table)
+        if "version=v2" in path:
+            raise StandInKill
+
+    parts = begin()
+    asyncio.run(parts.consumer.apply([v1, v2]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, "write", write_and_end)
+        with pytest.raises(StandInKill):
+            asyncio.run(parts.archiver.flush())
+    parts.close()
+    assert len(files(tmp_path)) == 2
+
+    parts = begin()
+    asyncio.run(parts.consumer.recover())
+    assert files(tmp_path) == []
+    # They come in another order, so that their files have other names.
+    asyncio.run(parts.consumer.apply([v2]))
+    asyncio.run(parts.consumer.apply([v1]))
+    asyncio.run(parts.archiver.flush())
+    found = ds.dataset(tmp_path / "archive", partitioning="hive").to_table()
+    assert sorted(found["version"].to_pylist()) == ["v1"] * 3 + ["v2"] * 3
+    parts.close()
