@@ -119,22 +119,18 @@ class Batcher:
         PermanentError
             The model cannot execute it.
         """
+        if self.is_short(work, work.rows):
+            return self.at_once(work, read)
         started = self._clock.monotonic()
         read = started if read is None else read
         speed = work.model.speed
         own = speed.seconds(work.rows)
-        if not self._running and own <= self._limits.inline_seconds:
-            tensors = work.model.run(work.feed, work.outputs)
-            speed.observe(work.rows, self._clock.monotonic() - started)
-            work.metrics.executed(work.rows)
-            work.metrics.waited(started - read)
-            return tensors
         left = None if deadline is None else deadline - started
         error = refuse(self._load(started), work.rows, own, left, self._limits)
         if error is not None:
             raise error
         share = speed.share(work.rows, self._limits.batch_rows)
-        ticket = Ticket(_group(work), work.rows, share, started, deadline)
+        ticket = Ticket(group(work), work.rows, share, started, deadline)
         job = _Job(work, ticket, read, asyncio.get_running_loop().create_future())
         self._queue.append(job)
         self._queued = Load(self._queued.rows + work.rows, self._queued.seconds + share)
@@ -142,35 +138,33 @@ class Batcher:
             self._begin()
         return await job.answer
 
-    def at_once(self, works: Sequence[Work], read: float) -> list[Outputs | Exception | None]:
-        """Execute in the event loop what is short, together what may be executed together.
+    def is_short(self, work: Work, rows: int) -> bool:
+        """Tell whether so many rows of such work may be executed in the event loop now."""
+        return not self._running and (work.model.speed.seconds(rows) <= self._limits.inline_seconds)
+
+    def at_once(self, work: Work, read: float | None, requests: int = 1) -> Outputs:
+        """Execute short work in the event loop.
 
         Parameters
         ----------
-        works : sequence of Work
-            Requests that are there at the same time.
-        read : float
-            When the event loop had read them, on the monotonic clock.
+        work : Work
+            One request, or several whose rows were put together.
+        read : float, optional
+            When the event loop had read them, on the monotonic clock: now if absent.
+        requests : int
+            How many they are.
 
-        Returns
-        -------
-        list
-            Of each its outputs, what its execution raised, or None when it has to wait (`run`).
+        Raises
+        ------
+        PermanentError
+            The model cannot execute it.
         """
-        results: list[Outputs | Exception | None] = [None] * len(works)
-        if self._running:
-            return results
-        for places in _short(works, self._limits):
-            together = [works[place] for place in places]
-            now = self._clock.monotonic()
-            executed = execute(together, self._clock)
-            for rows, seconds in executed.runs:
-                together[0].model.speed.observe(rows, seconds)
-                together[0].metrics.executed(rows)
-            for place, answer in zip(places, executed.answers, strict=True):
-                works[place].metrics.waited(now - read)
-                results[place] = answer
-        return results
+        started = self._clock.monotonic()
+        tensors = work.model.run(work.feed, work.outputs)
+        work.model.speed.observe(work.rows, self._clock.monotonic() - started)
+        work.metrics.executed(work.rows)
+        work.metrics.waited(0.0 if read is None else started - read, requests)
+        return tensors
 
     def refusal(self, turns: Turns) -> OverloadedError | None:
         """Return why a request would be refused whatever it asks for, None when it would not.
@@ -244,32 +238,6 @@ class Batcher:
         self._begin()
 
 
-def _short(works: Sequence[Work], limits: Limits) -> list[list[int]]:
-    """Return the places of works to execute in the event loop, those to execute together as one.
-
-    None of it takes longer than ``inline_seconds``, by estimate; what alone would is in none.
-    """
-    rounds: list[list[int]] = []
-    open_rounds: dict[object, tuple[list[int], int]] = {}
-    for place, work in enumerate(works):
-        seconds = work.model.speed.seconds
-        if seconds(work.rows) > limits.inline_seconds:
-            continue
-        group = _group(work)
-        if group is not None and group in open_rounds:
-            places, rows = open_rounds[group]
-            rows += work.rows
-            if rows <= limits.batch_rows and seconds(rows) <= limits.inline_seconds:
-                places.append(place)
-                open_rounds[group] = places, rows
-                continue
-        places = [place]
-        rounds.append(places)
-        if group is not None:
-            open_rounds[group] = places, work.rows
-    return rounds
-
-
 def execute(works: Sequence[Work], clock: Clock) -> Executed:
     """Execute works of one group together; alone when that fails, so that one fails alone."""
     if len(works) > 1:
@@ -318,8 +286,9 @@ def _part(tensor: Tensor, start: int, end: int) -> Tensor:
     return Tensor(tensor.name, tensor.datatype, data.shape, data, tensor.parameters)
 
 
-def _group(work: Work) -> tuple[object, ...] | None:
+def group(work: Work) -> tuple[object, ...] | None:
+    """Return what works that may be executed together have in common; None: only alone."""
     if not work.model.together:
         return None
     # Same model, and same extent of every dimension but the rows.
-    return (id(work.model), *(array.shape[1:] for array in work.feed.values()))
+    return (id(work.model), *[array.shape[1:] for array in work.feed.values()])

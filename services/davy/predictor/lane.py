@@ -20,8 +20,9 @@ from typing import Protocol
 from davy.core.clock import Clock
 from davy.core.errors import DavyError, NotFoundError
 from davy.core.logging import get_logger
-from davy.predictor.batcher import Batcher, Outputs, Work
+from davy.predictor.batcher import Batcher, Work
 from davy.predictor.catalogue import Models, Served
+from davy.predictor.crowd import answer_together
 from davy.predictor.http import (
     TIMEOUT_HEADER,
     Answer,
@@ -35,7 +36,7 @@ from davy.predictor.inference import failure, in_time, with_id
 from davy.predictor.metrics import Outcome
 from davy.predictor.routes import Route, parse
 from davy.predictor.turns import Turns
-from davy.protocol.v2 import Encoded, InferRequest, decode_request
+from davy.protocol.v2 import Encoded, InferRequest, InferResponse, decode_request
 
 # Requests that are answered before the next ones are admitted: whom to refuse is decided by how
 # far behind the loop is, which shows only as requests are executed.
@@ -64,12 +65,10 @@ class Asked:
         "segment",
         "served",
         "waiting",
-        "work",
     )
 
     served: Served
     request: InferRequest
-    work: Work
 
     def __init__(self, waiting: Waiting, route: Route, headers: Headers, body: bytes) -> None:
         self.waiting = waiting
@@ -159,16 +158,22 @@ class Lane:
             self._answer(asked[first : first + TOGETHER], started)
 
     def _answer(self, asked: Iterable[Asked], started: float) -> None:
-        begun = [one for one in asked if self._begin(one, started)]
-        results = self._batcher.at_once([one.work for one in begun], started)
-        for one, result in zip(begun, results, strict=True):
-            if result is None:
-                self._wait(one, started)
-            else:
-                self._end(one, result, started)
+        crowds: dict[int, list[Asked]] = {}
+        for one in asked:
+            if self._begin(one, started):
+                crowds.setdefault(id(one.served), []).append(one)
+        for crowd in crowds.values():
+            plane = crowd[0].served.plane
+            requests = [one.request for one in crowd]
+            results = answer_together(plane, self._batcher, requests, started)
+            for one, result in zip(crowd, results, strict=True):
+                if isinstance(result, Work):
+                    self._wait(one, result, started)
+                else:
+                    self._end(one, result, started)
 
     def _begin(self, one: Asked, started: float) -> bool:
-        """Decode and check a request; tell whether it is to be executed."""
+        """Decode a request; tell whether it is to be executed."""
         try:
             one.served = served = self._models.find(one.route.model, one.route.version)
         except DavyError as error:
@@ -189,34 +194,33 @@ class Lane:
             one.request = request = with_id(decode_request(*one.body))
             request_id, one.segment = request.id, served.plane.segment(request)
             in_time(self._clock, one.deadline, TIMEOUT_HEADER)
-            one.work = served.plane.prepare(request)
         except Exception as error:
             self._fail(one, error, request_id, started)
             return False
         return True
 
-    def _wait(self, one: Asked, started: float) -> None:
+    def _wait(self, one: Asked, work: Work, started: float) -> None:
         """Let a request wait for the worker thread."""
-        task = asyncio.get_running_loop().create_task(self._later(one, started))
+        task = asyncio.get_running_loop().create_task(self._later(one, work, started))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
-    async def _later(self, one: Asked, started: float) -> None:
-        result: Outputs | Exception
+    async def _later(self, one: Asked, work: Work, started: float) -> None:
+        result: InferResponse | Exception
         try:
-            result = await self._batcher.run(one.work, one.deadline, started)
+            tensors = await self._batcher.run(work, one.deadline, started)
+            result = one.served.plane.respond(one.request, work.rows, tensors)
         except Exception as error:
             result = error
         self._end(one, result, started)
 
-    def _end(self, one: Asked, result: Outputs | Exception, started: float) -> None:
+    def _end(self, one: Asked, result: InferResponse | Exception, started: float) -> None:
         if isinstance(result, Exception):
             self._fail(one, result, one.request.id, started)
             return
-        request, served = one.request, one.served
+        request = one.request
         try:
-            response = served.plane.respond(request, one.work.rows, result)
-            answer = answered(served, request, response, one.body, one.deadline, self._clock)
+            answer = answered(one.served, request, result, one.body, one.deadline, self._clock)
         except Exception as error:
             self._fail(one, error, request.id, started)
             return

@@ -12,6 +12,7 @@ them. A request is handed back to uvicorn wherever anything is out of the ordina
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -69,6 +70,11 @@ class LaneProtocol(HttpToolsProtocol):
         self._lane: Lane | None = None
         self._route: Route | None = None
         self._body = b""
+        # The server makes a timer for each answer, and cancels it for each request. One is
+        # enough that looks, when it ends, since when the connection rests.
+        self._timer: asyncio.TimerHandle | None = None
+        self._rests = False
+        self._rested = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Read what came; a request that is not whole by now is the server's."""
@@ -82,6 +88,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when it turns out to need one."""
+        self._rests = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -130,7 +137,46 @@ class LaneProtocol(HttpToolsProtocol):
         self.transport.write(b"".join(parts))
         if closing or CLOSE in headers:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self._timer is None or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        # The server's way, but for the timer: that runs already.
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._rest()
+
+    def on_response_complete(self) -> None:
+        """Go on with what waits in the connection, or wait for more."""
+        super().on_response_complete()
+        made, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        if made is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = made
+        # Unless what came meanwhile in the same connection has begun.
+        if self.cycle is None or self.cycle.response_complete:
+            self._rest()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has rested for too long; look again later at another."""
+        self._timer = None
+        left = self._rested + self.timeout_keep_alive - self.loop.time()
+        if self._rests and left <= 0:
+            super().timeout_keep_alive_handler()
+        elif not self.transport.is_closing():
+            later = left if self._rests else self.timeout_keep_alive
+            self._timer = self.loop.call_later(later, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _rest(self) -> None:
+        self._rests = True
+        self._rested = self.loop.time()
 
     def _may_be_quick(self) -> bool:
         parser = self.parser

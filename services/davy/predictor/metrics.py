@@ -116,9 +116,9 @@ class PredictorMetrics:
         """Count one execution, of one request or several."""
         self._rows.observe(rows)
 
-    def waited(self, seconds: float) -> None:
-        """Count how long one request waited for its execution."""
-        self._queue.observe(seconds)
+    def waited(self, seconds: float, requests: int = 1) -> None:
+        """Count how long one request waited for its execution, or each of several."""
+        self._queue.observe(seconds, requests)
 
     def scored(self, score: Tensor, segment: int = 0) -> None:
         """Count the scores of one answer by bucket."""

@@ -19,6 +19,7 @@ from davy.predictor.outputs import OutputPolicy
 from davy.predictor.segments import SegmentReader
 from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
+from davy.protocol.tensors import Array
 from davy.protocol.v2 import InferRequest, InferResponse
 
 
@@ -133,25 +134,64 @@ class DataPlane:
             self.metrics.violated(checked.violations)
         if checked.rejection is not None:
             raise checked.rejection
-        if self.outliers is not None:
-            outputs = (*outputs, FLAGS)
-        return Work(self._executes, self.metrics, checked.feed, outputs, checked.rows)
+        return self._work(checked.feed, outputs, checked.rows)
 
-    def respond(self, request: InferRequest, rows: int, tensors: Outputs) -> InferResponse:
-        """Return what the model gave for a request of so many rows, and count it."""
+    def outline(self, request: InferRequest) -> Work:
+        """Return what a request asks of the model, its values not yet held against the contract.
+
+        Raises
+        ------
+        FormError, InvalidInputError
+            The request has not the form that the contract asks for.
+        """
+        feed, rows = self.policy.form(request)
+        return self._work(feed, self._outputs(request), rows)
+
+    def count_together(self, tensors: Outputs, rows: int) -> bool:
+        """Count what the model gave for several requests; False when each is to be counted alone.
+
+        Parameters
+        ----------
+        tensors : tuple of Tensor
+            As executed.
+        rows : int
+            Of all of them.
+        """
+        given = tensors if self.outliers is None else tensors[:-1]
+        if self.segments is not None or self._given.broken(given, rows) is not None:
+            return False
+        self._count_scores(given, 0)
+        return True
+
+    def respond(
+        self, request: InferRequest, rows: int, tensors: Outputs, *, counted: bool = False
+    ) -> InferResponse:
+        """Return what the model gave for a request of so many rows, and count it.
+
+        ``counted``: scores and broken rules are (`count_together`).
+        """
         segment = self.segment(request)
         told: Mapping[str, Any] = {}
         if self.outliers is not None:
             *given, flags = tensors
             tensors = tuple(given)
             told = self.outliers.parameters(flags.data, segment)
-        score = next((tensor for tensor in tensors if tensor.name == self._score), None)
-        if score is not None:
-            self.metrics.scored(score, segment)
-        broken = self._given.broken(tensors, rows)
-        if broken is not None:
-            self.metrics.broke(*broken, segment)
+        if not counted:
+            self._count_scores(tensors, segment)
+            broken = self._given.broken(tensors, rows)
+            if broken is not None:
+                self.metrics.broke(*broken, segment)
         return InferResponse(self.name, self.version, tensors, request.id, told)
+
+    def _work(self, feed: Mapping[str, Array], outputs: tuple[str, ...], rows: int) -> Work:
+        if self.outliers is not None:
+            outputs = (*outputs, FLAGS)
+        return Work(self._executes, self.metrics, feed, outputs, rows)
+
+    def _count_scores(self, tensors: Outputs, segment: int) -> None:
+        for tensor in tensors:
+            if tensor.name == self._score:
+                self.metrics.scored(tensor, segment)
 
     def _outputs(self, request: InferRequest) -> tuple[str, ...]:
         known = self._names

@@ -114,10 +114,10 @@ class HistogramTally:
         self._sum = 0.0
         self._taken = False
 
-    def observe(self, amount: float) -> None:
-        """Count an observation."""
-        self._counts[bisect_left(self._bounds, amount)] += 1
-        self._sum += amount
+    def observe(self, amount: float, times: int = 1) -> None:
+        """Count an observation, or several of the same amount."""
+        self._counts[bisect_left(self._bounds, amount)] += times
+        self._sum += amount * times
         self._taken = True
         self._changed()
 

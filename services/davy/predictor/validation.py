@@ -57,7 +57,7 @@ class Checked:
     rejection: InvalidInputError | None
 
 
-class _FormError(Exception):
+class FormError(Exception):
     """A tensor that cannot be looked into, with what it counts as."""
 
     def __init__(self, name: str, rule: Rule, text: str) -> None:
@@ -83,6 +83,8 @@ class InputPolicy:
         }
         self._groups = [_Group(group, self._bounds) for group in _group(specs)]
         self._single = [spec.name for spec in specs if not _together(spec)]
+        # Whether no input has values that have to be looked at one by one.
+        self.bounds_only = not self._categories and all(s.datatype != "BYTES" for s in specs)
 
     def check(self, request: InferRequest) -> Checked:
         """Hold a request against the contract.
@@ -92,14 +94,13 @@ class InputPolicy:
         InvalidInputError
             There are no rows, an input that the contract has not, or a text that is not UTF-8.
         """
-        tensors = {tensor.name: tensor for tensor in request.inputs}
         try:
-            rows = self._check_form(tensors)
-        except _FormError as error:
+            feed, rows = self.form(request)
+        except FormError as error:
             return Checked({}, 0, (error.violation,), error.problem)
-        feed = {name: tensors[name].data for name in self._specs}
-        suspects = [name for group in self._groups for name in group.suspects(feed)]
-        suspects += [name for name in self._single if self._suspect(name, feed[name])]
+        suspects = self.suspects(feed)
+        if not suspects:
+            return Checked(feed, rows, (), None)
         violations: list[Violation] = []
         rejection: InvalidInputError | None = None
         for name in suspects:
@@ -107,6 +108,25 @@ class InputPolicy:
             violations += found
             rejection = rejection or problem
         return Checked(feed, rows, tuple(violations), rejection)
+
+    def form(self, request: InferRequest) -> tuple[dict[str, Array], int]:
+        """Return what to execute and its rows, of a request whose values were not looked at.
+
+        Raises
+        ------
+        FormError
+            A tensor is missing, or of another datatype or shape.
+        InvalidInputError
+            There are no rows, or an input that the contract has not.
+        """
+        tensors = {tensor.name: tensor for tensor in request.inputs}
+        rows = self._check_form(tensors)
+        return {name: tensors[name].data for name in self._specs}, rows
+
+    def suspects(self, feed: Mapping[str, Array]) -> list[str]:
+        """Return the inputs in which a value may break a rule."""
+        found = [name for group in self._groups for name in group.suspects(feed)]
+        return found + [name for name in self._single if self._suspect(name, feed[name])]
 
     def _suspect(self, name: str, data: Array) -> bool:
         return self._specs[name].categories is not None or not _within(data, *self._bounds[name])
@@ -117,16 +137,16 @@ class InputPolicy:
         for name, spec in self._specs.items():
             tensor = tensors.get(name)
             if tensor is None:
-                raise _FormError(name, "missing", "is missing")
+                raise FormError(name, "missing", "is missing")
             if tensor.datatype != spec.datatype:
-                raise _FormError(
+                raise FormError(
                     name, "dtype", f"datatype must be {spec.datatype}, not {tensor.datatype}"
                 )
             shape = tensor.shape
             if len(shape) != len(spec.shape) or any(
                 wanted not in (-1, given) for wanted, given in zip(spec.shape, shape, strict=True)
             ):
-                raise _FormError(
+                raise FormError(
                     name,
                     "shape",
                     f"shape must be {spec.shape} (-1: the number of rows), not {list(shape)}",
@@ -136,7 +156,7 @@ class InputPolicy:
             if rows is None:
                 rows, first = shape[0], name
             elif rows != shape[0]:
-                raise _FormError(name, "shape", f"has {shape[0]} rows but '{first}' has {rows}")
+                raise FormError(name, "shape", f"has {shape[0]} rows but '{first}' has {rows}")
         if len(tensors) > len(self._specs):
             name = next(name for name in tensors if name not in self._specs)
             # What resembles none of them may be as long as the body, and so would be the search.

@@ -360,6 +360,22 @@ def test_a_connection_that_rests_is_closed_in_its_time(model: Model) -> None:
     run(go, model, timeout_keep_alive=1)
 
 
+@pytest.mark.parametrize("path", [INFER, "/v2/models/tiny/explain"])
+def test_a_connection_in_use_is_not_closed_for_resting(model: Model, path: str) -> None:
+    sent = http(request(1)[0], path)
+
+    async def go(server: Server) -> None:
+        reader, writer = await server.open()
+        for half in (len(sent), len(sent) - 5, 30):
+            writer.write(sent[:half])
+            await asyncio.sleep(0 if half == len(sent) else 1.3)
+            writer.write(sent[half:])
+            assert (await read_answer(reader)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    run(go, model, timeout_keep_alive=1)
+
+
 def test_a_model_that_left_since_the_headers_came_is_said_so(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
