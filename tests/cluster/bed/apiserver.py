@@ -135,14 +135,17 @@ class ApiServer:
 
 
 @contextmanager
-def running_apiserver(programs: Programs, folder: Path) -> Iterator[ApiServer]:
-    """Start both programs, and stop them by their process ids at the end."""
+def running_apiserver(programs: Programs, folder: Path, *flags: str) -> Iterator[ApiServer]:
+    """Start both programs, and stop them by their process ids at the end.
+
+    ``flags`` are further ones of the API server.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         place = folder / f"attempt-{attempt}"
         place.mkdir(parents=True)
         started: list[subprocess.Popen[bytes]] = []
         try:
-            server = _start(programs, place, started)
+            server = _start(programs, place, started, flags)
         except DidNotStartError:
             _stop(started)
             if attempt == ATTEMPTS:
@@ -158,7 +161,12 @@ def running_apiserver(programs: Programs, folder: Path) -> Iterator[ApiServer]:
         return
 
 
-def _start(programs: Programs, folder: Path, started: list[subprocess.Popen[bytes]]) -> ApiServer:
+def _start(
+    programs: Programs,
+    folder: Path,
+    started: list[subprocess.Popen[bytes]],
+    flags: tuple[str, ...],
+) -> ApiServer:
     authority = Authority(folder)
     certificate, key = authority.issue("serving", "kube-apiserver")
     # Service account tokens are signed with RSA or ECDSA; RSA is what clients have always read.
@@ -212,6 +220,7 @@ def _start(programs: Programs, folder: Path, started: list[subprocess.Popen[byte
         "--disable-admission-plugins=ServiceAccount",
         "--endpoint-reconciler-type=none",
         "--profiling=false",
+        *flags,
     )
     server = ApiServer(folder, f"https://127.0.0.1:{port}", authority)
     _wait_ready(server, authority, folder, started)
