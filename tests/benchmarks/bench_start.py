@@ -113,7 +113,7 @@ def measure(server: Server, begun: float) -> Start:
             family = server.family()
             cpu = sum(sum(member.cpu_times()[:2]) for member in family)
             memory = sum(member.memory_full_info().pss for member in family) / 1e6
-            _ask(client)
+            ask(client)
         answered, lost, end = _end(server, family[0])
         return Start(seconds, cpu, memory, end, answered, lost)
     finally:
@@ -130,7 +130,7 @@ def _until_ready(server: Server, client: httpx.Client, begun: float) -> None:
     sys.exit(f"error: not ready:\n{server.log.read_text()[-3000:]}")
 
 
-def _ask(client: httpx.Client) -> None:
+def ask(client: httpx.Client) -> None:
     """Have the example of the model's own page scored and explained: both reach every library."""
     page = client.get("/openapi.json").json()
     for path, operations in page["paths"].items():

@@ -137,13 +137,17 @@ class Running:
         """Return the proportional set size of all its processes, in MB."""
         return sum(member.memory_full_info().pss for member in self.family()) / 1e6
 
-    def end(self) -> float:
-        """Send SIGTERM to its first process; return the seconds until all have ended in order."""
+    def end(self, meanwhile: Callable[[], None] = lambda: None) -> float:
+        """Send SIGTERM to its first process; return the seconds until all have ended in order.
+
+        `meanwhile` is called once the signal is sent.
+        """
         first = self.family()[0]
         if first.name() != "tini":
             fail(f"its first process is {first.name()}", self.log)
         begun = time.monotonic()
         first.send_signal(signal.SIGTERM)
+        meanwhile()
         try:
             code = self.process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What operator, detector and pipeline do in their images.
+"""What operator, detector, predictor and pipeline do in their images.
 
 Belongs here: starting each, asking it, ending it. Not here: what holds for every image (`pod`), the
 table (`row`).
@@ -7,21 +7,30 @@ table (`row`).
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import yaml
+from tests.benchmarks.bench_start import LINKS, ask
 from tests.benchmarks.images.pod import Mount, Pod, fail, owned_by_nobody
 from tests.benchmarks.images.row import Row
 from tests.benchmarks.page import ROOT
 from tests.fixtures.predictor_server import free_port
+from tests.fixtures.tiny_package import write_tiny_package
 from tests.fixtures.watched_package import exchange, write_watched_package
 
 from davy.core.errors import ConfigurationError
 from davy.protocol.events import BATCH_CONTENT_TYPE, encode_batch
 
+# Long beside the time that one request takes on a busy machine.
+DRAIN_SECONDS = 6.0
+CLIENTS = 4
 # A way to an API server that does not answer.
 KUBECONFIG = {
     "apiVersion": "v1",
@@ -99,6 +108,54 @@ def detector(pod: Pod, row: Row) -> Row:
         running.wait(judged, "through with a window of events")
         memory = running.memory()
         return row.measured(ready=ready, memory=memory, end=running.end())
+
+
+def predictor(pod: Pod, row: Row) -> Row:
+    """Run it with a package where KServe puts one; several clients ask it while it drains."""
+    package = write_tiny_package(pod.work / "packages").path
+    hosts = pod.work / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n")
+    port = free_port()
+    variables = {"PORT": str(port), "DAVY_PREDICTOR_DRAIN_SECONDS": str(DRAIN_SECONDS), **LINKS}
+    with pod.server(
+        ["--host", "127.0.0.1"],
+        variables=variables,
+        mounts={"/mnt/models": Mount(package), "/etc/hosts": Mount(hosts)},
+    ) as running:
+        url = f"http://127.0.0.1:{port}"
+        ready = running.wait(lambda: _status(f"{url}/v2/health/ready") == 200, "ready")
+        with httpx.Client(base_url=url, timeout=30) as client:
+            ask(client)
+        memory = running.memory()
+        until = threading.Event()
+
+        def wait() -> None:
+            # Until well before the time that it drains has passed.
+            time.sleep(DRAIN_SECONDS / 2)
+            until.set()
+
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            asking = [clients.submit(_statuses, f"{url}/v2", until) for _ in range(CLIENTS)]
+            try:
+                time.sleep(0.5)
+                end = running.end(wait)
+            finally:
+                until.set()
+            found = Counter(status for item in asking for status in item.result())
+        if set(found) != {200}:
+            fail(f"requests were answered {dict(found)}, 0 being none", pod.log)
+        sys.stdout.write(
+            f"{found.total()} requests answered from 0.5 s before SIGTERM to 3 s after\n"
+        )
+        return row.measured(ready=ready, memory=memory, end=end)
+
+
+def _statuses(url: str, until: threading.Event) -> list[int]:
+    """Ask, each time on a new connection."""
+    found = []
+    while not until.is_set():
+        found.append(_status(url))
+    return found
 
 
 def pipeline(pod: Pod, row: Row) -> Row:
