@@ -20,7 +20,8 @@ from tests.cluster.bed.kserve_standin import KServeStandin
 from tests.cluster.bed.services import TestService, service_in_new_namespace
 from tests.cluster.operator_bed import install
 
-from davy.cli.doctor.cluster_facts import Question, look
+from davy.cli.doctor import cluster_facts
+from davy.cli.doctor.cluster_facts import Question, look, reach
 from davy.cli.doctor.finding import Finding, Level
 from davy.cli.doctor.rights import OPERATOR, Role
 from davy.core.clock import ManualClock, SystemClock
@@ -146,6 +147,45 @@ def test_the_command_says_it_as_json_and_ends_with_78(
     found = {item["check"]: item for item in json.loads(done.stdout)["findings"]}
     assert found["Prometheus"]["level"] == "fail"
     assert found["kubernetes"]["level"] == "ok"
+
+
+def test_in_a_pod_it_looks_with_the_rights_of_its_service_account(
+    apiserver: ApiServer,
+    service: TestService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = apiserver.new_namespace("own")
+    with apiserver.client() as admin:
+        core = client.CoreV1Api(admin)
+        core.create_namespaced_service_account(own, {"metadata": {"name": "davy-operator"}})
+        request = {"spec": {"audiences": ["https://kubernetes.default.svc"]}}
+        token = core.create_namespaced_service_account_token("davy-operator", own, request)
+    # What a kubelet would mount; the client's library has the paths as constants.
+    mounted = {"token": token.status.token, "namespace": f"{own}\n",
+               "ca.crt": apiserver.authority.certificate.read_text()}  # fmt: skip
+    for name, text in mounted.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    host, _, port = apiserver.url.removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setattr(cluster_facts, "_POD_NAMESPACE", tmp_path / "namespace")
+    loader = "kubernetes.config.incluster_config.SERVICE_"
+    monkeypatch.setattr(f"{loader}TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(f"{loader}CERT_FILENAME", str(tmp_path / "ca.crt"))
+
+    api, namespace, role = reach(None, None)
+    assert (namespace, role) == (own, Role.OPERATOR)
+    with api:
+        found = by_check(
+            look(api, question(namespace, own, role), SystemClock(), stand_in_prometheus())
+        )
+    assert found["kubernetes"].level == Level.OK
+    # It has no role here: nothing but what everybody may is answered, and nothing breaks.
+    assert f"lacks {len(OPERATOR)}" in found["rights of the operator"].says
+    assert "may not be read" in found["ModelRollout"].says
+    assert found["operator"].level == Level.SKIP
 
 
 def test_a_server_that_does_not_answer_is_a_finding() -> None:
