@@ -13,7 +13,7 @@ The order is that of `RULES`; the first that applies decides:
 5. past the deadline: ``onInconclusive``, Hold or Rollback; there is no third;
 6. what forbids to go on: paused, weight not honoured, arm not ready, no counts, a veto, a pod that
    is to be replaced and still serves;
-7. the first step, once nothing forbids it;
+7. the first step, once nothing forbids it and the shadow step, if there is one, has passed;
 8. an indicator without a verdict holds;
 9. a step that is too young or has seen too little holds;
 10. the next weight, or promotion after the last.
@@ -28,6 +28,7 @@ from typing import Literal
 
 from davy.rollout.indicators import split_name
 from davy.rollout.pods import PodAction, shares_host
+from davy.rollout.shadow import shadow_verdicts, waits_for
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
 from davy.rollout.verdict import Criterion, Evidence, Outcome, Verdict, judge, judge_parts, worst
@@ -48,6 +49,7 @@ INDICATOR_ABSENT = "IndicatorAbsent"
 POD_EFFECT = "PodEffect"
 NOT_ENOUGH_REQUESTS = "NotEnoughRequests"
 MINIMUM_DURATION = "MinimumDuration"
+SHADOWING = "Shadowing"
 STARTED = "Started"
 ALL_PASSED = "AllPassed"
 WEIGHT_HONOURED = "WeightHonoured"
@@ -153,7 +155,7 @@ def verdicts_of(spec: RolloutSpec, state: State) -> tuple[Verdict, ...]:
     """Return the verdict of each indicator on the evidence so far."""
     same_host = _same_host(spec, state)
     near = {verdict.indicator: verdict for verdict in state.verdicts}
-    return tuple(
+    verdicts = tuple(
         judge_parts(criterion, _parts(criterion, state.evidence), near=near.get(criterion.name))
         if criterion.in_parts
         else judge(
@@ -165,6 +167,9 @@ def verdicts_of(spec: RolloutSpec, state: State) -> tuple[Verdict, ...]:
         )
         for criterion in spec.criteria()
     )
+    # Of the step before the first: once the canary serves, what it serves decides.
+    shadow = spec.shadow_criteria() if state.step < 0 else ()
+    return verdicts + shadow_verdicts(shadow, state.evidence, near)
 
 
 def _parts(criterion: Criterion, evidence: Mapping[str, Evidence]) -> dict[str, Evidence]:
@@ -288,10 +293,20 @@ def _not_replaced(look: Look) -> Decision | None:
     return look.hold(POD_EFFECT, f"the pod {pod} is to be replaced, and still serves")
 
 
+def _shadowed(look: Look) -> Decision | None:
+    shadow, state = look.spec.shadow, look.state
+    if shadow is None or state.phase != Phase.PENDING:
+        return None
+    absent = look.observation.absent
+    why = waits_for(look.verdicts, state.evidence, absent, requests=shadow.requests)
+    return look.hold(SHADOWING, why) if why else None
+
+
 def _start(look: Look) -> Decision | None:
     if look.state.phase != Phase.PENDING:
         return None
-    return look.advance(0, STARTED, "both arms are ready")
+    passed = "" if look.spec.shadow is None else ", and what it answered unserved was as it should"
+    return look.advance(0, STARTED, f"both arms are ready{passed}")
 
 
 def _undecided(look: Look) -> Decision | None:
@@ -342,6 +357,7 @@ RULES: tuple[Callable[[Look], Decision | None], ...] = (
     _not_ready,
     _no_counts,
     _vetoed,
+    _shadowed,
     _start,
     _absent,
     _not_replaced,

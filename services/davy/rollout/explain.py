@@ -51,6 +51,13 @@ def _heading(record: Record) -> Iterator[str]:
     if header.baseline:
         yield "That is a fresh copy of the stable version, with the canary's share of the traffic"
     yield f"Steps {weights}; a look every {spec.analysis.interval.total_seconds():g} s"
+    if spec.shadow is not None:
+        yield (
+            f"Before the first weight: {spec.shadow.requests} answers compared with those served, "
+            f"the same within {spec.shadow.tolerance:g}"
+        )
+        for item in spec.shadow_criteria():
+            yield f"  {item.name}: tolerable up to {item.allowance:.3%} of requests"
     whose = "baseline's" if header.baseline else "stable"
     for criterion in spec.criteria():
         yield (

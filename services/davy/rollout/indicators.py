@@ -14,6 +14,9 @@ Not here: how much a counter rose (`davy.rollout.counters`), what counts mean
 | outcome | label that came and says wrong | labels that came |
 | parity | replayed request that is answered otherwise | requests replayed |
 | shift | score in a bucket, for each; and with the arms swapped | rows that were scored |
+| shadow-errors | request of the shadow step that failed | requests sent and taken |
+| shadow-slow | answer later than the objective | requests answered |
+| shadow-differences | answer further from the served one than the tolerance | requests answered |
 
 A client error is the client's: it is neither an event nor a request of ``errors``, so a client
 that sends rubbish cannot dilute the error rate. A canary that rejects what the stable accepts shows
@@ -44,6 +47,9 @@ from davy.rollout.series import (
     REQUESTS,
     SECONDS_BUCKET,
     SECONDS_COUNT,
+    SHADOW_DIFFERENT,
+    SHADOW_REQUESTS,
+    SHADOW_SLOW,
     Arms,
     SeriesKey,
     segment_text,
@@ -56,6 +62,8 @@ NODE_FAILURES = frozenset({"timeout", "shed"})
 CLIENT_ERROR = "client_error"
 
 SHIFT = "shift"
+SHADOW_ERRORS, SHADOW_SLOWNESS = "shadow-errors", "shadow-slow"
+SHADOW_DIFFERENCES = "shadow-differences"
 # Counted in requests of an arm, so that they tell how many it had.
 BY_REQUEST = frozenset({"errors", "slow", "rejected", "contract"})
 # Counted by the arm's pods themselves.
@@ -77,11 +85,15 @@ class ArmCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Which metrics an indicator needs, and how it counts; ``strict`` where none means unknown."""
+    """Which metrics an indicator needs, and how it counts; ``strict`` where none means unknown.
+
+    ``own`` is counted of the canary alone: it is compared with nobody.
+    """
 
     metrics: tuple[str, ...]
     count: Callable[[Rises], ArmCounts]
     strict: bool = True
+    own: bool = False
 
 
 def _errors(rises: Rises) -> ArmCounts:
@@ -124,6 +136,22 @@ def _parity(rises: Rises) -> ArmCounts:
     return ArmCounts(_sum(rises, PARITY, "same") + different, different)
 
 
+def _shadow_errors(rises: Rises) -> ArmCounts:
+    failed = _sum(rises, SHADOW_REQUESTS, "failed")
+    return ArmCounts(_sum(rises, SHADOW_REQUESTS, "answered") + failed, failed)
+
+
+def _shadow_slow(rises: Rises) -> ArmCounts:
+    answered = _sum(rises, SHADOW_REQUESTS, "answered")
+    return ArmCounts(answered, min(_sum(rises, SHADOW_SLOW), answered))
+
+
+def _shadow_differences(rises: Rises) -> ArmCounts:
+    # Of the series of one tolerance: the engine hands over no other.
+    answered = _sum(rises, SHADOW_REQUESTS, "answered")
+    return ArmCounts(answered, min(_sum(rises, SHADOW_DIFFERENT), answered))
+
+
 def _rows(rises: Rises) -> ArmCounts:
     return ArmCounts(_sum(rises, PREDICTIONS), 0)
 
@@ -145,6 +173,12 @@ DEFINITIONS: Mapping[str, Definition] = {
     "outcome": Definition((OUTCOMES,), _outcome),
     "parity": Definition((PARITY,), _parity),
     SHIFT: Definition((PREDICTIONS,), _rows),
+    # Not for a spec to name: they belong to its shadow step (`davy.rollout.shadow`).
+    SHADOW_ERRORS: Definition((SHADOW_REQUESTS,), _shadow_errors, own=True),
+    SHADOW_SLOWNESS: Definition((SHADOW_REQUESTS, SHADOW_SLOW), _shadow_slow, own=True),
+    SHADOW_DIFFERENCES: Definition(
+        (SHADOW_REQUESTS, SHADOW_DIFFERENT), _shadow_differences, own=True
+    ),
 }
 
 
@@ -190,7 +224,11 @@ def count_all(
             version: [item for item in usable if item[0].version == version]
             for version in (reference, arms.canary)
         }
-        why = _absence(definition, segment, of)
+        if definition.own:
+            of[reference] = []
+        why = _absence(
+            definition, segment, {arms.canary: of[arms.canary]} if definition.own else of
+        )
         if why:
             absent[name] = why
             continue

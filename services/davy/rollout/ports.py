@@ -83,6 +83,34 @@ class Metrics(Protocol):
         ...
 
 
+class Mirror(Protocol):
+    """Whoever sends real requests to a canary that serves nobody. Both may be said again."""
+
+    def begin(self, arms: Arms) -> None:
+        """Have requests of the stable arm sent to the canary, too.
+
+        Raises
+        ------
+        UnavailableError
+            It cannot be told.
+        """
+        ...
+
+    def end(self, arms: Arms) -> None:
+        """Have no more sent."""
+        ...
+
+
+class NoMirror:
+    """Tells nobody: whoever sends requests was told by other means, or nobody does."""
+
+    def begin(self, arms: Arms) -> None:
+        """Do nothing."""
+
+    def end(self, arms: Arms) -> None:
+        """Do nothing."""
+
+
 class Journal(Protocol):
     """Where the decision record is kept; one rollout holds it at a time."""
 

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from davy.core.errors import ConflictError
 from davy.core.files import MachineWritten
 from davy.rollout.counters import Cursor, Missing
 from davy.rollout.decide import Decision
@@ -62,6 +63,23 @@ class Header(MachineWritten):
     def arms(self) -> Arms:
         """Return the versions."""
         return Arms(self.stable, self.canary, self.baseline)
+
+    def check_same(self, wanted: Header) -> None:
+        """Refuse a record that another rollout began.
+
+        Raises
+        ------
+        ConflictError
+            Names what differs.
+        """
+        for field in ("rollout", "stable", "canary", "settings_hash", "latency_objective_seconds"):
+            was, now = getattr(self, field), getattr(wanted, field)
+            if was != now:
+                raise ConflictError(
+                    f"the record was begun with {field} '{was}', this rollout has '{now}'",
+                    where=f"rollout {self.rollout}",
+                    fix="Evidence starts anew with another candidate or spec: use another folder",
+                )
 
     @property
     def identity(self) -> str:

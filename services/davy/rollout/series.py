@@ -21,12 +21,17 @@ OUTPUT_VIOLATIONS = "davy_output_violations_total"
 OUTCOMES = "davy_outcomes_total"
 PARITY = "davy_parity_checks_total"
 DRIFT = "davy_drift_active"
+# Of whoever sends real requests to a canary that serves nobody.
+SHADOW_REQUESTS = "davy_shadow_requests_total"
+SHADOW_SLOW = "davy_shadow_slow_total"
+SHADOW_DIFFERENT = "davy_shadow_different_total"
 UP = "up"
 
 # What an arm says of itself: only that proves that it lives.
 OWN = frozenset({REQUESTS, SECONDS_COUNT, SECONDS_BUCKET, MODEL_INFO})
 PREDICTOR = OWN | {PREDICTIONS, OUTLIERS, OUTPUT_VIOLATIONS}
-OTHERS = frozenset({OUTCOMES, PARITY, DRIFT})
+SHADOW = frozenset({SHADOW_REQUESTS, SHADOW_SLOW, SHADOW_DIFFERENT})
+OTHERS = SHADOW | {OUTCOMES, PARITY, DRIFT}
 COUNTERS = (PREDICTOR | OTHERS) - {MODEL_INFO, DRIFT}
 
 # Which labels tell the series of one metric and pod apart.
@@ -38,6 +43,8 @@ DETAIL = {
     OUTCOMES: ("outcome",),
     PARITY: ("result",),
     DRIFT: ("feature",),
+    SHADOW_REQUESTS: ("outcome",),
+    SHADOW_DIFFERENT: ("above",),
 }
 
 

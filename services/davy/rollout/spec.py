@@ -22,8 +22,17 @@ from davy.core.files import HandWritten, parse_model, read_document
 from davy.data.gate import Allowance, IndicatorName, Ratio
 from davy.packaging.contract import GateDefault
 from davy.protocol.names import baseline_version
-from davy.rollout.indicators import NODE_LIKE, SHIFT, segment_name
+from davy.protocol.shadow import TOLERANCES, tolerance_text
+from davy.rollout.indicators import (
+    NODE_LIKE,
+    SHADOW_DIFFERENCES,
+    SHADOW_ERRORS,
+    SHADOW_SLOWNESS,
+    SHIFT,
+    segment_name,
+)
 from davy.rollout.series import MOST_COMPARED, Arms
+from davy.rollout.shadow import ShadowCriterion
 from davy.rollout.verdict import Criterion
 
 API_VERSION = "davylamp.dev/v1alpha1"
@@ -108,6 +117,38 @@ class Indicator(_Spec):
         return (self.name, *(segment_name(self.name, label, value) for value in values))
 
 
+Tolerable = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Shadow(_Spec):
+    """Requests that the canary answers before it serves anybody, and what is tolerable of that.
+
+    ``requests`` is the fewest answers to compare. ``errors``, ``differences`` and ``slow`` are
+    tolerable rates; without ``slow`` no answer is too late. Two answers differ when one output is
+    further from the served one than ``tolerance``, relative or, below 1, absolute. ``share`` is
+    this step's part of ``falseRollback`` relative to the indicators'.
+    """
+
+    requests: int = Field(default=500, ge=1, le=1_000_000_000)
+    errors: Tolerable = 0.01
+    differences: Tolerable = 0.01
+    slow: Tolerable | None = None
+    tolerance: float = 0.1
+    share: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _counted(self) -> Shadow:
+        if self.tolerance not in TOLERANCES:
+            known = ", ".join(tolerance_text(value) for value in TOLERANCES)
+            raise ValueError(f"tolerance must be one of {known}, not {self.tolerance:g}")
+        return self
+
+    def allowed(self) -> dict[str, float]:
+        """Return the tolerable rates by the name of what is counted."""
+        rates = {SHADOW_ERRORS: self.errors, SHADOW_DIFFERENCES: self.differences}
+        return rates if self.slow is None else {**rates, SHADOW_SLOWNESS: self.slow}
+
+
 class PrometheusSource(_Spec):
     """Where raw counters are read; ``selector`` adds to their label matchers (``job="x"``)."""
 
@@ -165,6 +206,7 @@ class RolloutSpec(_Spec):
     inference_service_ref: ServiceRef | None = None
     candidate: Candidate
     traffic: Literal["Auto", "Knative", "Standard"] = "Auto"
+    shadow: Shadow | None = None
     steps: tuple[Step, ...] = Field(min_length=1)
     analysis: Analysis = Analysis()
     on_inconclusive: Literal["Hold", "Rollback"] = "Hold"
@@ -181,6 +223,20 @@ class RolloutSpec(_Spec):
                 "the baseline has as much, and the stable arm must go on serving"
             )
         return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> RolloutSpec:
+        if self.shadow is not None and self.traffic == "Knative":
+            raise ValueError(
+                "shadow: a canary in Knative mode cannot be reached before it has traffic; "
+                "leave shadow out"
+            )
+        return self
+
+    @property
+    def mode(self) -> Literal["Auto", "Knative", "Standard"]:
+        """KServe's mode that is asked for; a canary without traffic is reached in Standard only."""
+        return "Standard" if self.shadow is not None and self.traffic == "Auto" else self.traffic
 
     @property
     def stale_after(self) -> timedelta:
@@ -213,7 +269,7 @@ class RolloutSpec(_Spec):
 
     def criteria(self) -> tuple[Criterion, ...]:
         """Return what each indicator is judged by; see `davy.rollout.verdict` for the shares."""
-        total = sum(indicator.share for indicator in self.analysis.indicators)
+        total = self._shares()
         return tuple(
             Criterion(
                 name=name,
@@ -228,6 +284,21 @@ class RolloutSpec(_Spec):
             for indicator in self.analysis.indicators
             for name in indicator.counted()
         )
+
+    def shadow_criteria(self) -> tuple[ShadowCriterion, ...]:
+        """Return what the step before the first weight is judged by; none without such a step."""
+        if self.shadow is None:
+            return ()
+        allowed = self.shadow.allowed()
+        alpha_fail = self.analysis.false_rollback * self.shadow.share / self._shares()
+        return tuple(
+            ShadowCriterion(name, rate, alpha_fail / len(allowed), self.analysis.false_promotion)
+            for name, rate in allowed.items()
+        )
+
+    def _shares(self) -> float:
+        own = self.shadow.share if self.shadow else 0.0
+        return own + sum(indicator.share for indicator in self.analysis.indicators)
 
     def counted(self) -> tuple[str, ...]:
         """Return the names of what is counted: indicators and their segments."""

@@ -49,7 +49,7 @@ class Leaving:
         if resource.status.settled_attempt >= attempt:
             return True
         spec = record.spec()
-        delivery = self.deliveries.of(resource, attempt, spec.candidate, spec.traffic)
+        delivery = self.deliveries.of(resource, attempt, spec.candidate, spec.mode)
         settled = delivery.settle(record.header.arms(), promoted=record.phase == Phase.PROMOTED)
         if settled:
             status = resource.status.model_copy(update={"settled_attempt": attempt})

@@ -284,7 +284,7 @@ class Reconciler:
                 return None
             attempt, record = attempt + 1, None
         attempt = max(attempt, 1)
-        delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.traffic)
+        delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.mode)
         stable = record.header.stable if record is not None else delivery.serving()
         if stable == spec.candidate.version:
             raise RefusedRolloutError(
