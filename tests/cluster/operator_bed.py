@@ -32,7 +32,7 @@ from davy.rollout.adapters.kube_rollouts import ROLLOUTS, KubeRollouts, read_res
 from davy.rollout.adapters.kube_writes import KubernetesWrites
 from davy.rollout.adapters.memory import StatedPackages
 from davy.rollout.crd import GROUP, NAME, PLURAL, VERSION
-from davy.rollout.engine import RolloutMetrics
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.operator.ports import Delivery, Resource
 from davy.rollout.operator.reconcile import Reconciler
 from davy.rollout.ports import GateFacts

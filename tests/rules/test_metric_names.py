@@ -12,7 +12,7 @@ from davy.detector.metrics import DetectorMetrics
 from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
-from davy.rollout.engine import RolloutMetrics
+from davy.rollout.metrics import RolloutMetrics
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
 PAGES = sorted(

@@ -151,6 +151,17 @@ def pause_after(spec: RolloutSpec, state: State, now: datetime) -> timedelta:
     return interval * min(max((now - state.started) / spec.analysis.deadline, 1.0), RAREST)
 
 
+def watched_until(spec: RolloutSpec, state: State, now: datetime) -> datetime | None:
+    """Return by when another look with counts is due; None: there was none yet.
+
+    Until then the gate vouches for the canary: a failing one is rolled back. After it alerts on
+    canaries may not be left to the gate.
+    """
+    if state.read_at is None:
+        return None
+    return state.read_at + pause_after(spec, state, now) + spec.stale_after
+
+
 def verdicts_of(spec: RolloutSpec, state: State) -> tuple[Verdict, ...]:
     """Return the verdict of each indicator on the evidence so far."""
     same_host = _same_host(spec, state)

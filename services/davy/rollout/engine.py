@@ -1,7 +1,8 @@
 """One look after another: observe, decide, write it down, act.
 
-Belongs here: the order of side effects, resuming, the rollout's own metrics.
-Not here: any decision (`davy.rollout.decide`), any outside thing (adapters).
+Belongs here: the order of side effects, resuming.
+Not here: any decision (`davy.rollout.decide`), any outside thing (adapters), what is shown of it
+(`davy.rollout.metrics`).
 
 A look has one point at which it counts: the line in the journal. Before it nothing was changed;
 after it the only act left is to ask the router for a weight, which may be asked again. A crash
@@ -11,27 +12,25 @@ made good by asking for the recorded weight when the engine starts.
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
-from davy.core.errors import DavyError, TemporaryError
+from davy.core.errors import ConflictError, DavyError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.counters import METRICS_UNAVAILABLE, Missing, Reading, read_interval
-from davy.rollout.decide import PAUSED, Decision, decide, pause_after
-from davy.rollout.mirroring import Mirroring
+from davy.rollout.decide import PAUSED, Decision, decide, pause_after, watched_until
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.orders import ENDS, NoOrders, Order, Orders, paused_by, pending, settled_by
 from davy.rollout.override import override
-from davy.rollout.ports import GateFacts, Journal, Metrics, Mirror, NoMirror, Packages, Traffic
+from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
 from davy.rollout.record import DAVY, Header, Record, look_line
 from davy.rollout.replay import resume
-from davy.rollout.series import Arms, Series
-from davy.rollout.shadow import of_tolerance, only_shadow
+from davy.rollout.series import Series
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
 from davy.rollout.vetoes import Veto, drift_veto
@@ -41,93 +40,6 @@ SETTLING = frozenset({Phase.PROMOTING, Phase.ROLLING_BACK})
 SETTLING_SECONDS = 0.5
 # How long a stop may go unnoticed.
 STOP_SECONDS = 0.2
-
-
-class RolloutMetrics:
-    """What the rollout says of itself to Prometheus."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.weight = Gauge(
-            "davy_rollout_weight",
-            "Weight of an arm in percent, as read back from the router",
-            ["rollout", "version", "arm"],
-            registry=registry,
-        )
-        self.lower = Gauge(
-            "davy_rollout_ratio_lower",
-            "Lower confidence bound of canary rate over stable rate, valid at every look",
-            ["rollout", "indicator"],
-            registry=registry,
-        )
-        self.upper = Gauge(
-            "davy_rollout_ratio_upper",
-            "Upper confidence bound of canary rate over stable rate, valid at every look",
-            ["rollout", "indicator"],
-            registry=registry,
-        )
-        self.decisions = Counter(
-            "davy_rollout_decisions",
-            "Decisions, by what was decided",
-            ["rollout", "decision"],
-            registry=registry,
-        )
-        # What is shown of each rollout: gauge, and labels besides its name.
-        self._shown: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
-        self.failed = Gauge(
-            "davy_rollout_failed",
-            "1: the rollout has failed for good, and its canary has or may have weight",
-            ["rollout"],
-            registry=registry,
-        )
-
-    def forget(self, rollout: str, *, serving: str = "") -> None:
-        """Say no more of a rollout's arms than that all traffic goes to `serving`.
-
-        A weight that stays after its canary would have alerts leave that version out for as long
-        as this process lives. Decisions are counted on: what has happened, has happened.
-        """
-        before = self._shown.pop(rollout, set())
-        if serving:
-            self._set(self.weight, 100.0, rollout, serving, "stable")
-        self._drop(rollout, before - self._shown.get(rollout, set()))
-
-    def fail(self, rollout: str) -> None:
-        """Say that a canary is left with weight, and watched by nobody."""
-        before = self._shown.pop(rollout, set())
-        self._set(self.failed, 1.0, rollout)
-        self._drop(rollout, before - self._shown[rollout])
-
-    @staticmethod
-    def _drop(rollout: str, shown: Iterable[tuple[Gauge, tuple[str, ...]]]) -> None:
-        for gauge, labels in shown:
-            gauge.remove(rollout, *labels)
-
-    def _set(self, gauge: Gauge, value: float, rollout: str, *labels: str) -> None:
-        self._shown.setdefault(rollout, set()).add((gauge, labels))
-        gauge.labels(rollout, *labels).set(value)
-
-    def show(self, rollout: str, arms: Arms, weight: int | None, decision: Decision) -> None:
-        """Take over the numbers of one look."""
-        before = self._shown.pop(rollout, set())
-        if decision.state.phase == Phase.PROMOTED:
-            # What took over is no canary any more: alerts that leave canaries out watch it.
-            self._set(self.weight, 100.0, rollout, arms.canary, "stable")
-        else:
-            for arm, share in _shown(arms, weight).items():
-                self._set(self.weight, share, rollout, getattr(arms, arm), arm)
-        for verdict in decision.verdicts:
-            self._set(self.lower, verdict.ratio.lower, rollout, verdict.indicator)
-            self._set(self.upper, verdict.ratio.upper, rollout, verdict.indicator)
-        # Last: what stays is never away, not even for a scrape in between.
-        self._drop(rollout, before - self._shown[rollout])
-        self.decisions.labels(rollout, decision.action).inc()
-
-
-def _shown(arms: Arms, weight: int | None) -> dict[str, float]:
-    """Return the share of each arm; NaN where the router does not say."""
-    shares = arms.shares(weight or 0)._asdict()
-    names = [name for name in shares if getattr(arms, name)]
-    return {name: math.nan if weight is None else float(shares[name]) for name in names}
 
 
 class Engine:
@@ -149,8 +61,6 @@ class Engine:
         Where ``davy_rollout_*`` are registered.
     orders : Orders, optional
         What people ask of it while it runs; without, nobody can.
-    shadow : Mirror, optional
-        Has requests sent to a canary that serves nobody; without, somebody else does.
     metrics_of_rollout : RolloutMetrics, optional
         Given instead of `registry` when one process runs several rollouts after each other.
 
@@ -179,7 +89,6 @@ class Engine:
         metrics_of_rollout: RolloutMetrics | None = None,
         generation: int = 1,
         orders: Orders | None = None,
-        shadow: Mirror | None = None,
     ) -> None:
         self.arms = spec.arms(stable)
         facts = packages.facts(self.arms.canary)
@@ -192,7 +101,6 @@ class Engine:
         self._orders = orders or NoOrders()
         self._clock = clock
         self._log = get_logger("rollout").bind(rollout=name, candidate=self.arms.canary)
-        self._mirroring = Mirroring(shadow or NoMirror(), self.arms, self._log)
         self._own_metrics = metrics_of_rollout or RolloutMetrics(registry or CollectorRegistry())
         record = journal.read()
         self.header = self._header(record, facts, generation)
@@ -211,7 +119,6 @@ class Engine:
         DavyError
             The journal cannot be written, or the router refuses what is asked for good.
         """
-        self._mirroring.keep(wanted=self._shadowing)
         self._assert_weight()
         orders, unread = self._read_orders()
         by = paused_by(orders, self.header)
@@ -230,9 +137,13 @@ class Engine:
         self._journal.append(line)
         self.state, self.observed = decision.state, observation
         self._settled |= frozenset(settled)
-        self._own_metrics.show(self.name, self.arms, observation.weight, decision)
-        # Ended before the canary serves anybody: what it then counts is what it serves.
-        self._mirroring.keep(wanted=self._shadowing)
+        self._own_metrics.show(
+            self.name,
+            self.arms,
+            observation.weight,
+            decision,
+            watched_until=watched_until(self.spec, self.state, now),
+        )
         if decision.state.weight != asked:
             self._ask(decision.state.weight)
         return decision
@@ -320,7 +231,14 @@ class Engine:
             self._journal.begin(header)
             return header
         found = record.header
-        found.check_same(header)
+        for field in ("rollout", "stable", "canary", "settings_hash", "latency_objective_seconds"):
+            was, now = getattr(found, field), getattr(header, field)
+            if was != now:
+                raise ConflictError(
+                    f"the record was begun with {field} '{was}', this rollout has '{now}'",
+                    where=f"rollout {self.name}",
+                    fix="Evidence starts anew with another candidate or spec: use another folder",
+                )
         return found
 
     def _assert_weight(self) -> None:
@@ -344,14 +262,6 @@ class Engine:
             self._asserted = False
             self._log.warning("weight not set", weight=weight, error=str(error))
 
-    @property
-    def _before_first_weight(self) -> bool:
-        return self.spec.shadow is not None and self.state.step < 0
-
-    @property
-    def _shadowing(self) -> bool:
-        return self.spec.shadow is not None and self.state.phase == Phase.PENDING
-
     def _read_weight(self) -> int | None:
         try:
             return self._traffic.read_weight(self.arms)
@@ -370,8 +280,6 @@ class Engine:
             self._log.warning("readiness not known", error=str(error))
             not_ready = self.arms.versions
         reading, more = self._read_metrics()
-        if self._before_first_weight:
-            reading = only_shadow(reading)
         return Observation(
             weight=weight,
             counts=reading.counts,
@@ -394,14 +302,11 @@ class Engine:
             series: Sequence[Series] = self._metrics.series(self.arms, cursor.newest)
         except TemporaryError as error:
             return Reading(cursor, missing=Missing(METRICS_UNAVAILABLE, str(error))), ()
-        shadow = self.spec.shadow if self._before_first_weight else None
-        if shadow is not None:
-            series = of_tolerance(series, shadow.tolerance)
         reading = read_interval(
             cursor,
             series,
             arms=self.arms,
-            indicators=(*self.spec.counted(), *(shadow.allowed() if shadow else ())),
+            indicators=self.spec.counted(),
             objective=self.header.latency_objective_seconds,
             now=self._clock.now().timestamp(),
             stale_after=self.spec.stale_after.total_seconds(),

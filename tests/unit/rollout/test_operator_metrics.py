@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from davy.rollout.kserve.moves import (
 
 WEIGHT = "davy_rollout_weight"
 FAILED = "davy_rollout_failed"
+WATCHED = "davy_rollout_watched_until_timestamp_seconds"
 
 
 def with_weight() -> OperatorBed:
@@ -127,6 +129,32 @@ def test_one_whose_weight_cannot_be_taken_back_is_said_to_be_unwatched(
     run(bed)
     assert (bed.of().phase, bed.cluster.weight) == ("Failed", 5)
     assert bed.shown(FAILED) == {(): 1.0}
+
+
+@pytest.mark.parametrize("away", ["its InferenceService", "the API server", "its counters"])
+def test_a_canary_that_nobody_can_look_at_is_not_said_to_be_watched_for_long(away: str) -> None:
+    """Its weight is said on: that it is undecided for a day is an alert of its own."""
+    bed = OperatorBed()
+    bed.apply()
+    operator = bed.operator()
+    for _ in range(3):
+        bed.clock.sleep(operator.tick("shop", "next-basket", "uid-0") or 0.0)
+    (until,) = bed.shown(WATCHED).values()
+    # A look every five seconds, and samples older than fifteen are none.
+    assert 0 < until - bed.clock.now().timestamp() <= 20
+    bed.refusing = TemporaryError("no answer") if away == "its InferenceService" else None
+    bed.unavailable, bed.cluster.silent = away == "the API server", away == "its counters"
+    for _ in range(6):
+        with contextlib.suppress(TemporaryError):
+            operator.tick("shop", "next-basket", "uid-0")
+        bed.clock.sleep(5)
+    assert bed.shown(WATCHED) == {(): until}
+    assert until < bed.clock.now().timestamp()
+    assert bed.shown(WEIGHT)["canary", "v2"] == 5.0
+    bed.refusing, bed.unavailable, bed.cluster.silent = None, False, False
+    bed.clock.sleep(operator.tick("shop", "next-basket", "uid-0") or 0.0)
+    operator.tick("shop", "next-basket", "uid-0")
+    assert bed.shown(WATCHED)[()] > bed.clock.now().timestamp()
 
 
 def test_one_that_never_began_or_only_has_trouble_is_not_said_to_have_failed() -> None:

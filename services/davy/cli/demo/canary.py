@@ -29,7 +29,8 @@ from davy.rollout.adapters.traefik_file import (
     service_name,
 )
 from davy.rollout.decide import Decision
-from davy.rollout.engine import Engine, RolloutMetrics
+from davy.rollout.engine import Engine
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.spec import Rollout, read_rollout
 from davy.rollout.state import Phase
 

@@ -29,7 +29,7 @@ from davy.packaging.contract import Interval
 from davy.packaging.package import MODEL as MODEL_FILE
 from davy.packaging.package import Package
 from davy.rollout.decide import Decision
-from davy.rollout.engine import RolloutMetrics
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.state import Phase

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from davy.core.errors import InvalidInputError
 from davy.core.logging import get_logger
-from davy.rollout.engine import RolloutMetrics
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.operator.deliveries import Deliveries, name_of
 from davy.rollout.operator.notes import note
 from davy.rollout.operator.ports import Marks, Records, Resource, Rollouts

@@ -32,8 +32,9 @@ from davy.core.errors import DavyError
 from davy.core.logging import get_logger
 from davy.rollout import conditions
 from davy.rollout.adapters.annotation_orders import AnnotationOrders
-from davy.rollout.engine import SETTLING, Engine, RolloutMetrics
+from davy.rollout.engine import SETTLING, Engine
 from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.operator.claims import rival
 from davy.rollout.operator.deliveries import Deliveries, name_of
 from davy.rollout.operator.failures import (

@@ -27,7 +27,7 @@ from davy.rollout.adapters.kube_marks import KubeMarks
 from davy.rollout.adapters.kube_pods import KubePods
 from davy.rollout.adapters.kube_rollouts import KubeRollouts
 from davy.rollout.adapters.kube_writes import KubernetesWrites
-from davy.rollout.engine import RolloutMetrics
+from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.operator import health
 from davy.rollout.operator.election import Election
 from davy.rollout.operator.handlers import handlers
