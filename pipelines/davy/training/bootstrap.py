@@ -11,7 +11,7 @@ every measure and segment, which keeps comparisons paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,18 +70,47 @@ def resample(units: npt.ArrayLike, *, draws: int, rng: np.random.Generator) -> R
     InvalidInputError
         There are fewer than two units: nothing can be said about their spread.
     """
-    names, unit = np.unique(np.asarray(units), return_inverse=True)
-    width = names.size
-    if width < 2:
-        raise InvalidInputError(
-            f"an interval needs at least two units, found {width}",
-            where="bootstrap",
-            fix="Keep more households",
-        )
+    unit, width = _numbered(units)
     picks = rng.integers(width, size=(draws, width))
     flat = (picks + np.arange(draws)[:, None] * width).ravel()
     counts = np.bincount(flat, minlength=draws * width).reshape(draws, width)
-    return Resamples(counts=counts.astype(np.float32), unit=unit.reshape(-1).astype(np.int64))
+    return Resamples(counts=counts.astype(np.float32), unit=unit)
+
+
+def draw_weights(units: npt.ArrayLike, *, draws: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield one draw after another of `resample`, as the weight of each row.
+
+    One vector at a time, so that a table of a million rows needs no more than a model of it does.
+
+    Parameters
+    ----------
+    units : array of shape [rows]
+        Which unit (household) each row belongs to; anything that can be sorted.
+    draws : int
+        How many times.
+    rng : Generator
+        Where chance comes from.
+
+    Raises
+    ------
+    InvalidInputError
+        There are fewer than two units.
+    """
+    unit, width = _numbered(units)
+    for _ in range(draws):
+        counts = np.bincount(rng.integers(width, size=width), minlength=width)
+        yield counts.astype(np.float64)[unit]
+
+
+def _numbered(units: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], int]:
+    names, unit = np.unique(np.asarray(units), return_inverse=True)
+    if names.size < 2:
+        raise InvalidInputError(
+            f"an interval needs at least two units, found {names.size}",
+            where="bootstrap",
+            fix="Keep more households",
+        )
+    return unit.reshape(-1).astype(np.int64), int(names.size)
 
 
 def interval(

@@ -9,12 +9,13 @@ Every measure takes a weight a row, so that a resample is a vector of weights an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from davy.packaging.contract import Interval, Metric
-from davy.training.bootstrap import resample
+from davy.training.bootstrap import draw_weights
 
 Floats = npt.NDArray[np.float64]
 Measure = Callable[[Floats, Floats, Floats], float]
@@ -158,42 +159,62 @@ def measure_all(
         ``segment=value`` to its rows. Where a measure cannot be told (one class alone), the
         segment has none.
     """
-    counts = resample(unit, draws=DRAWS, rng=np.random.default_rng(seed))
-    weights = counts.counts[:, counts.unit].astype(np.float64)
     measures = [(name, measure, predicted) for name, measure in BY_VALUE[form].items()]
     if form == "binary":
         measures += [(name, measure, score) for name, measure in BY_SCORE.items()]
-    result: dict[str, Metric] = {}
-    everywhere = np.ones(label.size, dtype=bool)
-    for name, measure, given in measures:
-        if only not in (None, name):
-            continue
-        overall = _interval(measure, label, given, weights, everywhere)
-        if overall is None:
-            continue
-        found = {
-            segment: _interval(measure, label, given, weights, where)
-            for segment, where in segments.items()
-        }
-        told = {segment: value for segment, value in found.items() if value is not None}
-        result[name] = Metric(name=name, overall=overall, segments=told)
-    return result
+    asked = [item for item in measures if only in (None, item[0])]
+    places = {None: np.arange(label.size)} | {
+        segment: np.flatnonzero(where) for segment, where in segments.items() if where.any()
+    }
+    parts = [
+        _Part(name, segment, measure, label[at], given[at], at)
+        for name, measure, given in asked
+        for segment, at in places.items()
+    ]
+    draws = draw_weights(unit, draws=DRAWS, rng=np.random.default_rng(seed))
+    told = np.array([[part.told(weight) for part in parts] for weight in draws])
+    found = {
+        (part.name, part.segment): interval
+        for part, drawn in zip(parts, told.T, strict=True)
+        if (interval := part.interval(drawn)) is not None
+    }
+    return {
+        name: Metric(
+            name=name,
+            overall=found[name, None],
+            segments={
+                segment: found[name, segment] for segment in segments if (name, segment) in found
+            },
+        )
+        for name, _, _ in asked
+        if (name, None) in found
+    }
 
 
-def _interval(
-    measure: Measure, label: Floats, given: Floats, weights: Floats, where: npt.NDArray[np.bool_]
-) -> Interval | None:
-    if not where.any():
-        return None
-    label, given, drawn = label[where], given[where], weights[:, where]
-    value = measure(label, given, np.ones(label.size))
-    draws = np.array([measure(label, given, weight) for weight in drawn])
-    draws = draws[np.isfinite(draws)]
-    # An interval out of the few draws in which the measure exists would be too short.
-    if not np.isfinite(value) or draws.size < 0.9 * len(weights):
-        return None
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return Interval(value=value, lower=float(lower), upper=float(upper), n=int(label.size))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A measure on some rows: over all of them, or over those of a segment."""
+
+    name: str
+    segment: str | None
+    measure: Measure
+    label: Floats
+    given: Floats
+    at: npt.NDArray[np.int64]
+
+    def told(self, weight: Floats) -> float:
+        """Return the measure with one draw's weights of all rows."""
+        return self.measure(self.label, self.given, weight[self.at])
+
+    def interval(self, drawn: Floats) -> Interval | None:
+        """Return the measure with its interval, None where it cannot be told."""
+        value = self.measure(self.label, self.given, np.ones(self.label.size))
+        drawn = drawn[np.isfinite(drawn)]
+        # An interval out of the few draws in which the measure exists would be too short.
+        if not np.isfinite(value) or drawn.size < 0.9 * DRAWS:
+            return None
+        lower, upper = np.quantile(drawn, [0.025, 0.975])
+        return Interval(value=value, lower=float(lower), upper=float(upper), n=int(self.label.size))
 
 
 def _by_score(label: Floats, score: Floats, weight: Floats) -> tuple[Floats, Floats]:

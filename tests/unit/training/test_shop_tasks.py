@@ -27,7 +27,10 @@ def shipped(name: str, shop: Path, **changes) -> TableTask:
     task = load_table_task(TASKS / f"{name}.yaml")
     data = task.data.model_copy(update={"source": f"file://{shop}"})
     objective = task.objective.model_copy(update={"floor": 0.0})
-    return task.model_copy(update={"data": data, "objective": objective, **changes})
+    # One member and few trees, for a small shop.
+    model = task.model.model_copy(update={"members": 1, "trees": 60})
+    update = {"data": data, "objective": objective, "model": model, **changes}
+    return task.model_copy(update=update)
 
 
 @pytest.fixture(scope="module")
