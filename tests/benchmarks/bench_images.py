@@ -63,8 +63,8 @@ def main() -> None:
     footnote = (
         f"MB (10^6 bytes) of all files unpacked. One start each, "
         f"{os.cpu_count()} cores at load {os.getloadavg()[0]:.1f}; of the pipeline, the step "
-        "`prepare-data` of 20 households to its end; the predictor drains for 6 s, asked by 4 clients "
-        "of which each request has to be answered. Written by `make images`."
+        "`prepare-data` of 20 households to its end; the predictor drains for 6 s, and every "
+        "request of 4 clients meanwhile is answered. Written by `make images`."
     )
     order = [default_name(*name.partition("-")[::2]) for name in IMAGES]
     text = table(BLOCK.page.read_text(encoding="utf-8"), rows, order, footnote)
