@@ -20,17 +20,19 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry
 
 from davy.core.clock import Clock
-from davy.core.errors import ConflictError, DavyError, TemporaryError
+from davy.core.errors import DavyError, TemporaryError
 from davy.core.logging import get_logger
 from davy.rollout.counters import METRICS_UNAVAILABLE, Missing, Reading, read_interval
 from davy.rollout.decide import PAUSED, Decision, decide, pause_after, watched_until
 from davy.rollout.metrics import RolloutMetrics
+from davy.rollout.mirroring import Mirroring
 from davy.rollout.orders import ENDS, NoOrders, Order, Orders, paused_by, pending, settled_by
 from davy.rollout.override import override
-from davy.rollout.ports import GateFacts, Journal, Metrics, Packages, Traffic
+from davy.rollout.ports import GateFacts, Journal, Metrics, Mirror, NoMirror, Packages, Traffic
 from davy.rollout.record import DAVY, Header, Record, look_line
 from davy.rollout.replay import resume
 from davy.rollout.series import Series
+from davy.rollout.shadow import of_tolerance, only_shadow
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Observation, Phase, State
 from davy.rollout.vetoes import Veto, drift_veto
@@ -61,6 +63,8 @@ class Engine:
         Where ``davy_rollout_*`` are registered.
     orders : Orders, optional
         What people ask of it while it runs; without, nobody can.
+    shadow : Mirror, optional
+        Has requests sent to a canary that serves nobody; without, somebody else does.
     metrics_of_rollout : RolloutMetrics, optional
         Given instead of `registry` when one process runs several rollouts after each other.
 
@@ -89,6 +93,7 @@ class Engine:
         metrics_of_rollout: RolloutMetrics | None = None,
         generation: int = 1,
         orders: Orders | None = None,
+        shadow: Mirror | None = None,
     ) -> None:
         self.arms = spec.arms(stable)
         facts = packages.facts(self.arms.canary)
@@ -101,6 +106,7 @@ class Engine:
         self._orders = orders or NoOrders()
         self._clock = clock
         self._log = get_logger("rollout").bind(rollout=name, candidate=self.arms.canary)
+        self._mirroring = Mirroring(shadow or NoMirror(), self.arms, self._log)
         self._own_metrics = metrics_of_rollout or RolloutMetrics(registry or CollectorRegistry())
         record = journal.read()
         self.header = self._header(record, facts, generation)
@@ -119,6 +125,7 @@ class Engine:
         DavyError
             The journal cannot be written, or the router refuses what is asked for good.
         """
+        self._mirroring.keep(wanted=self._shadowing)
         self._assert_weight()
         orders, unread = self._read_orders()
         by = paused_by(orders, self.header)
@@ -144,6 +151,8 @@ class Engine:
             decision,
             watched_until=watched_until(self.spec, self.state, now),
         )
+        # Ended before the canary serves anybody: what it then counts is what it serves.
+        self._mirroring.keep(wanted=self._shadowing)
         if decision.state.weight != asked:
             self._ask(decision.state.weight)
         return decision
@@ -231,14 +240,7 @@ class Engine:
             self._journal.begin(header)
             return header
         found = record.header
-        for field in ("rollout", "stable", "canary", "settings_hash", "latency_objective_seconds"):
-            was, now = getattr(found, field), getattr(header, field)
-            if was != now:
-                raise ConflictError(
-                    f"the record was begun with {field} '{was}', this rollout has '{now}'",
-                    where=f"rollout {self.name}",
-                    fix="Evidence starts anew with another candidate or spec: use another folder",
-                )
+        found.check_same(header)
         return found
 
     def _assert_weight(self) -> None:
@@ -262,6 +264,14 @@ class Engine:
             self._asserted = False
             self._log.warning("weight not set", weight=weight, error=str(error))
 
+    @property
+    def _before_first_weight(self) -> bool:
+        return self.spec.shadow is not None and self.state.step < 0
+
+    @property
+    def _shadowing(self) -> bool:
+        return self.spec.shadow is not None and self.state.phase == Phase.PENDING
+
     def _read_weight(self) -> int | None:
         try:
             return self._traffic.read_weight(self.arms)
@@ -280,6 +290,8 @@ class Engine:
             self._log.warning("readiness not known", error=str(error))
             not_ready = self.arms.versions
         reading, more = self._read_metrics()
+        if self._before_first_weight:
+            reading = only_shadow(reading)
         return Observation(
             weight=weight,
             counts=reading.counts,
@@ -302,11 +314,14 @@ class Engine:
             series: Sequence[Series] = self._metrics.series(self.arms, cursor.newest)
         except TemporaryError as error:
             return Reading(cursor, missing=Missing(METRICS_UNAVAILABLE, str(error))), ()
+        shadow = self.spec.shadow if self._before_first_weight else None
+        if shadow is not None:
+            series = of_tolerance(series, shadow.tolerance)
         reading = read_interval(
             cursor,
             series,
             arms=self.arms,
-            indicators=self.spec.counted(),
+            indicators=(*self.spec.counted(), *(shadow.allowed() if shadow else ())),
             objective=self.header.latency_objective_seconds,
             now=self._clock.now().timestamp(),
             stale_after=self.spec.stale_after.total_seconds(),
