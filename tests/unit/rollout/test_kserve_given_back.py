@@ -104,3 +104,39 @@ def test_a_promotion_never_writes_to_an_edited_service() -> None:
         with pytest.raises(RefusedError):
             go_on()
     assert predictor(objects) == edited
+
+
+@pytest.mark.parametrize(("weights", "left"), [((0, 10, 50), 10), ((0, 50, 0), 50)])
+def test_an_edit_that_takes_the_place_of_our_write_leaves_the_candidate_no_share(
+    weights: tuple[int, ...], left: int
+) -> None:
+    """The mark announces a share that was never written; what the spec says is the one before."""
+    objects, observed, clock = bed("Knative", None)
+    *before, last = weights
+    Rollout(tuple(before), promoted=True).drive_weights(router("Knative", objects, clock), clock)
+
+    def edit() -> None:
+        objects.merge_patch(SERVICES, "models", "demo", {"spec": {"predictor": {"timeout": 5}}})
+
+    # Write 0 is the mark, write 1 the percentage.
+    process = CrashingObjects(objects, 1, interfere=edit)
+    with pytest.raises(RefusedError):
+        router("Knative", process, clock).set_weight(ARMS, last)
+    edited = predictor(objects)
+    assert edited["canaryTrafficPercent"] == left
+    clock.sleep(2)
+    give_up(objects, clock)
+    assert predictor(objects) == {**edited, "canaryTrafficPercent": 0}
+    clock.sleep(3)
+    assert observed.shares_in("models")[-1] == {V1: 100}
+    assert observed.losses == []
+
+
+def test_a_share_that_somebody_sets_back_is_their_decision() -> None:
+    objects, _, clock = bed("Knative", None)
+    Rollout((0, 10, 50), promoted=True).drive_weights(router("Knative", objects, clock), clock)
+    share = {"spec": {"predictor": {"canaryTrafficPercent": 10}}}
+    objects.merge_patch(SERVICES, "models", "demo", share)
+    clock.sleep(2)
+    give_up(objects, clock)
+    assert predictor(objects)["canaryTrafficPercent"] == 10

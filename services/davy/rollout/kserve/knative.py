@@ -282,15 +282,19 @@ def _give_back(seen: Seen, service: isvc.Object, mark: Mark) -> Patch | None:
     leave a mark that says 0.
     """
     found = isvc.predictor(service)
+    percent, announced = found.get(isvc.CANARY_PERCENT), {mark.percent}
+    if isvc.generation(service) == mark.generation:
+        # The edit came in the place of our write: what is there may be the percentage before.
+        announced.add(mark.previous)
     made = isvc.candidate_predictor(mark.stable, seen.candidate)
     ours = (
         mark.stage == Stage.RUNNING
         and not isinstance(made, Refuse)
         and isvc.same_model(found, made)
-        and found.get(isvc.CANARY_PERCENT) == mark.percent
+        and percent in announced
         and seen.revisions.rolled_out == mark.stable_revision
     )
-    if not ours or not mark.percent:
+    if not ours or not percent:
         return None
     body = {"spec": {"predictor": {isvc.CANARY_PERCENT: 0}}}
     return Patch(mark, body, "the candidate gives its weight back; the edit stays")
@@ -346,7 +350,8 @@ def _write(seen: Seen, service: isvc.Object, mark: Mark, reason: str) -> Patch:
     changed = isvc.merge_patch(before, _predictor(seen, before, mark))
     generation = isvc.generation(service) + (1 if changed else 0)
     body = {"spec": {"predictor": changed}} if changed else {}
-    return Patch(replace(mark, generation=generation), body, reason)
+    previous = int(before.get(isvc.CANARY_PERCENT) or 0)
+    return Patch(replace(mark, generation=generation, previous=previous), body, reason)
 
 
 def _predictor(seen: Seen, before: Mapping[str, Any], mark: Mark) -> dict[str, Any]:

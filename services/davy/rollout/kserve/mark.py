@@ -53,6 +53,8 @@ class Mark:
         ``predictor.name`` of the canary (Standard mode).
     replicas : int
         ``minReplicas`` of the canary (Standard mode).
+    previous : int
+        Percent before the write that the mark announces (Knative mode).
     baseline : str
         ``predictor.name`` of the baseline (Standard mode); empty: there is none.
     stable_revision, candidate_revision : str
@@ -71,6 +73,7 @@ class Mark:
     stable_revision: str = ""
     candidate_revision: str = ""
     baseline: str = ""
+    previous: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
