@@ -23,9 +23,14 @@ from davy.rollout.spec import Candidate
 CANDIDATE = Candidate(version="v2", packageURI="pvc://models/v2")
 
 
-def service(name: str = "demo", arm: str | None = None) -> dict[str, Any]:
+def service(name: str = "demo", arm: str | None = None, revision: int = 1) -> dict[str, Any]:
     predictor = {"name": arm} if arm else {}
-    return {"metadata": {"name": name, "uid": "u1"}, "spec": {"predictor": predictor}}
+    created = child(f"{name}-predictor", f"-{revision:05d}")
+    return {
+        "metadata": {"name": name, "uid": "u1"},
+        "spec": {"predictor": predictor},
+        "status": {"components": {"predictor": {"latestCreatedRevision": created}}},
+    }
 
 
 def belongs(pod: str, found: dict[str, Any], mark: Mark | None = None) -> bool:
@@ -57,8 +62,34 @@ def test_pods_of_the_stable_arm_and_of_the_candidate_belong_to_it(name: str) -> 
     for workload in (f"{name}-predictor", f"{name}-{canary}-predictor"):
         assert len(workload) <= 63
         assert belongs(of_replica_set(workload), found), workload
-    for number in (1, 99999):
-        assert belongs(of_revision(name, number), found), number
+    for number in (1, 99990):
+        # Of what serves, and of what a rollout makes after it.
+        for later in (0, 1, 2):
+            assert belongs(of_revision(name, number + later), service(name, revision=number))
+
+
+@pytest.mark.parametrize("length", range(34, 46))
+def test_two_long_names_with_the_same_beginning_are_told_apart(length: int) -> None:
+    one, other = "d" * length, "d" * (length - 1) + "e"
+    for number in (1, 2, 40):
+        found = service(one, revision=number)
+        assert belongs(of_revision(one, number), found)
+        assert not belongs(of_revision(other, number), found)
+
+
+def test_revisions_of_long_names_are_those_of_the_status_and_the_mark() -> None:
+    name = "d" * 40
+    found = service(name, revision=90)
+    parts = found["status"]["components"]["predictor"]
+    parts["latestReadyRevision"] = child(f"{name}-predictor", "-00030")
+    parts["traffic"] = [{"revisionName": child(f"{name}-predictor", "-00020"), "percent": 100}]
+    stable = child(f"{name}-predictor", "-00010")
+    mark = Mark("r1", "u1", "v2", 4, Stage.RUNNING, 5, {}, stable_revision=stable)
+    for number in (10, 20, 30, 90, 91):
+        assert belongs(of_revision(name, number), found, mark), number
+    assert not belongs(of_revision(name, 15), found, mark)
+    del found["status"]
+    assert belongs(of_revision(name, 1), found), "nothing is known yet"
 
 
 @pytest.mark.parametrize("digest", ["7f", "6c9f8d7b5", "6c9f8d7b54"])
