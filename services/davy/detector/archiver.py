@@ -22,7 +22,7 @@ from davy.detector.archive import Archive
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import ARCHIVED, DetectorMetrics
 from davy.detector.pairing import Exchange
-from davy.detector.tables import Archived, rows_of, tables
+from davy.detector.tables import Packed, pack, tables
 
 # The ledger's meta: files that are being written, and the number of the next writing.
 INTENT, NEXT = "archive_intent", "archive_next"
@@ -65,7 +65,7 @@ class Archiver:
     clock : Clock
         Wall and monotonic time.
     rows, size : int
-        Rows, or bytes of events, at which a writing begins.
+        Rows, or bytes of them, at which a writing begins.
     seconds : float
         Age at which it does.
     hours : float, optional
@@ -87,7 +87,7 @@ class Archiver:
         self._archive, self._ledger, self._metrics = archive, ledger, metrics
         self._clock = clock
         self._rows, self._size, self._seconds, self._hours = rows, size, seconds, hours
-        self._waiting: list[Archived] = []
+        self._waiting: list[Packed] = []
         self._waiting_rows = self._waiting_bytes = 0
         self._since = 0.0
         self._expired = -EXPIRE_SECONDS
@@ -104,15 +104,16 @@ class Archiver:
     @property
     def place(self) -> int | None:
         """The smallest place in the journal of what waits."""
-        return min((item.exchange.place for item in self._waiting), default=None)
+        return min((item.place for item in self._waiting), default=None)
 
     def add(self, model: str, exchange: Exchange) -> bool:
         """Take an exchange; it must stay in the journal until it is written."""
         if not self._waiting:
             self._since = self._clock.monotonic()
-        self._waiting.append(Archived(model, exchange))
-        self._waiting_rows += rows_of(exchange.request.sample.tensors)
-        self._waiting_bytes += exchange.size
+        packed = pack(model, exchange)
+        self._waiting.append(packed)
+        self._waiting_rows += packed.rows
+        self._waiting_bytes += packed.size
         return True
 
     def recover(self) -> None:
@@ -167,19 +168,18 @@ class Archiver:
             self._log.error("archive_not_written", error=str(error), rows=self._waiting_rows)
             return
         with self._ledger.transaction(durably=True):
-            self._ledger.finish(item.exchange.key for item in taken)
+            self._ledger.finish(item.key for item in taken)
             self._ledger.set(INTENT, "[]")
             self._ledger.set(NEXT, str(number + 1))
             for item in taken:
-                labels = (item.model, item.exchange.version)
-                rows = rows_of(item.exchange.request.sample.tensors)
-                self._ledger.count(ARCHIVED, labels, rows)
+                labels = (item.partition.model, item.partition.version)
+                self._ledger.count(ARCHIVED, labels, item.rows)
             rises = self._ledger.rises()
         self._metrics.counted(rises)
         self._waiting = []
         self._waiting_rows = self._waiting_bytes = 0
 
-    def _files(self, taken: Sequence[Archived], number: int) -> list[tuple[str, pa.Table]]:
+    def _files(self, taken: Sequence[Packed], number: int) -> list[tuple[str, pa.Table]]:
         return [
             (self._archive.path(partition, number, part), table)
             for part, (partition, table) in enumerate(tables(taken))

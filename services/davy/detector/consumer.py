@@ -6,6 +6,7 @@ Belongs here: the order of things, and what is done again after a restart. Not h
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -188,13 +189,26 @@ class Consumer:
 
     async def _settle(self, exchanges: Iterable[Exchange]) -> None:
         for exchange in exchanges:
-            subject = await self._watcher.take(exchange)
-            pair = exchange.pair
-            if subject is not None and pair is not None and not exchange.settled:
-                self._joiner.answered(subject, exchange, self._clock.now())
-                self._hear(pair)
-            waits = subject is not None and self._archiver.add(subject.model, exchange)
+            waits = False
+            try:
+                waits = await self._use(exchange)
+            except sqlite3.Error:
+                raise
+            except Exception as error:  # one that nobody foresaw must not stop those behind it
+                self._metrics.dropped.labels("failed").inc(2 if exchange.response else 1)
+                self._log.exception("exchange_failed", version=exchange.version, error=str(error))
             self._ledger.settle(exchange.key, done=not waits)
+
+    async def _use(self, exchange: Exchange) -> bool:
+        """Count an exchange, unless it was; return whether it waits to be written."""
+        subject = await self._watcher.take(exchange)
+        if subject is None:
+            return False
+        pair = exchange.pair
+        if pair is not None and not exchange.settled:
+            self._joiner.answered(subject, exchange, self._clock.now())
+            self._hear(pair)
+        return self._archiver.add(subject.model, exchange)
 
     def _hear(self, pair: Pair) -> None:
         try:

@@ -90,12 +90,6 @@ class Exchange:
         return min(self.request.place, self.response.place) if self.response else self.request.place
 
     @property
-    def size(self) -> int:
-        """Bytes of both bodies."""
-        answered = len(self.response.event.body) if self.response else 0
-        return len(self.request.event.body) + answered
-
-    @property
     def pair(self) -> Pair | None:
         """Both events, if there are two."""
         if self.response is None:

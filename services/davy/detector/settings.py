@@ -96,7 +96,7 @@ class DetectorSettings(DavySettings):
         20_000, ge=1, description="Rows after which they are written; many small files read slowly."
     )
     archive_bytes: int = Field(
-        32 * 1024 * 1024, ge=1, description="Bytes of events after which they are written."
+        32 * 1024 * 1024, ge=1, description="Bytes of rows after which they are written."
     )
     archive_seconds: float = Field(
         60.0, gt=0, description="Age at which rows are written, however few."

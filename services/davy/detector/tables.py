@@ -9,8 +9,10 @@ Features have their own names, outputs the prefix ``output_``, what is said of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -18,18 +20,14 @@ import numpy as np
 import pyarrow as pa
 
 from davy.detector.pairing import Exchange
-from davy.protocol.tensors import Tensor
+from davy.protocol.tensors import DTYPES, Tensor
 
 OUTPUT = "output_"
 HOUR = "%Y-%m-%dT%H"
 TIME = pa.timestamp("us", tz="UTC")
-
-
-class Archived(NamedTuple):
-    """An exchange, and the model that it was an exchange with."""
-
-    model: str
-    exchange: Exchange
+TEXT = "BYTES"
+# Sets of columns that are remembered; events of others are only slower.
+SIGNATURES = 256
 
 
 class Partition(NamedTuple):
@@ -55,38 +53,75 @@ class _Column(NamedTuple):
 _Signature = tuple[_Column, ...]
 
 
-def tables(archived: Iterable[Archived]) -> list[tuple[Partition, pa.Table]]:
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An exchange as little as it takes until it is written.
+
+    ``cells`` are its numbers, row by row as `numpy` packs them, ``texts`` the columns of bytes.
+    """
+
+    key: bytes
+    place: int
+    partition: Partition
+    id: str
+    time: datetime
+    namespace: str
+    service: str
+    sample_rate: float
+    rows: int
+    signature: _Signature
+    cells: bytes
+    texts: tuple[Sequence[bytes], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, about."""
+        return len(self.cells) + sum(map(len, self.texts)) * 64 + 500
+
+
+def pack(model: str, exchange: Exchange) -> Packed:
+    """Take from an exchange what the archive keeps of it; the bodies are let go."""
+    event, rows = exchange.request.event, rows_of(exchange.request.sample.tensors)
+    columns = _of(exchange.request.sample.tensors, rows, "")
+    if exchange.response is not None:
+        columns |= _of(exchange.response.sample.tensors, rows, OUTPUT)
+    signature = _interned(tuple(sorted(columns)))
+    cells = np.empty(rows, _dtype(signature))
+    for column in signature:
+        if column.datatype != TEXT:
+            cells[column.name] = columns[column].reshape(cells[column.name].shape)
+    time = exchange.time.astimezone(UTC)
+    return Packed(
+        key=exchange.key,
+        place=exchange.place,
+        partition=Partition(time.strftime(HOUR), model, exchange.version),
+        id=exchange.id,
+        time=time,
+        namespace=event.namespace,
+        service=event.service,
+        sample_rate=event.sample_rate,
+        rows=rows,
+        signature=signature,
+        cells=cells.tobytes(),
+        texts=tuple(columns[c].tolist() for c in signature if c.datatype == TEXT),
+    )
+
+
+def tables(packed: Iterable[Packed]) -> list[tuple[Partition, pa.Table]]:
     """Return the tables that hold these exchanges.
 
     Exchanges of a partition whose columns differ (no response came, a feature is left out) are in
     tables of their own.
     """
-    groups: dict[tuple[Partition, _Signature], list[tuple[Exchange, list[Any]]]] = {}
-    for model, exchange in archived:
-        columns = _columns(exchange)
-        signature = tuple(column for column, _ in columns)
-        hour = exchange.time.astimezone(UTC).strftime(HOUR)
-        partition = Partition(hour, model, exchange.version)
-        values = [value for _, value in columns]
-        groups.setdefault((partition, signature), []).append((exchange, values))
-    return [
-        (partition, _table(signature, members))
-        for (partition, signature), members in groups.items()
-    ]
+    groups: dict[tuple[Partition, _Signature], list[Packed]] = {}
+    for one in packed:
+        groups.setdefault((one.partition, one.signature), []).append(one)
+    return [(where, _table(columns, members)) for (where, columns), members in groups.items()]
 
 
 def rows_of(tensors: Sequence[Tensor]) -> int:
     """Return the number of rows that tensors have."""
     return max((tensor.shape[0] for tensor in tensors if tensor.shape), default=0)
-
-
-def _columns(exchange: Exchange) -> list[tuple[_Column, Any]]:
-    asked = exchange.request.sample.tensors
-    rows = rows_of(asked)
-    found = _of(asked, rows, "")
-    if exchange.response is not None:
-        found |= _of(exchange.response.sample.tensors, rows, OUTPUT)
-    return [(column, found[column]) for column in sorted(found)]
 
 
 def _of(tensors: Sequence[Tensor], rows: int, prefix: str) -> dict[_Column, Any]:
@@ -97,35 +132,47 @@ def _of(tensors: Sequence[Tensor], rows: int, prefix: str) -> dict[_Column, Any]
     }
 
 
-def _table(signature: _Signature, members: Sequence[tuple[Exchange, Sequence[Any]]]) -> pa.Table:
-    exchanges = [exchange for exchange, _ in members]
-    counts = np.array([rows_of(exchange.request.sample.tensors) for exchange in exchanges])
+@lru_cache(SIGNATURES)
+def _interned(signature: _Signature) -> _Signature:
+    """Return the one tuple of many that are equal."""
+    return signature
+
+
+@lru_cache(SIGNATURES)
+def _dtype(signature: _Signature) -> np.dtype[Any]:
+    return np.dtype(
+        [
+            (c.name, DTYPES[c.datatype], (c.width,) if c.width > 1 else ())
+            for c in signature
+            if c.datatype != TEXT
+        ]
+    )
+
+
+def _table(signature: _Signature, members: Sequence[Packed]) -> pa.Table:
+    counts = np.array([one.rows for one in members])
     columns: dict[str, Any] = {
-        "davy_request_id": _repeated([e.id for e in exchanges], counts, pa.string()),
-        "davy_time": _repeated([_utc(e.time) for e in exchanges], counts, TIME),
+        "davy_request_id": _repeated([one.id for one in members], counts, pa.string()),
+        "davy_time": _repeated([one.time for one in members], counts, TIME),
         "davy_row": pa.array(np.concatenate([np.arange(n, dtype=np.int32) for n in counts])),
-        "davy_namespace": _event(exchanges, counts, "namespace"),
-        "davy_service": _event(exchanges, counts, "service"),
-        "davy_sample_rate": _event(exchanges, counts, "sample_rate"),
+        "davy_namespace": _repeated([one.namespace for one in members], counts, pa.string()),
+        "davy_service": _repeated([one.service for one in members], counts, pa.string()),
+        "davy_sample_rate": _repeated([one.sample_rate for one in members], counts, pa.float64()),
     }
-    for index, column in enumerate(signature):
-        whole = np.concatenate([values[index] for _, values in members])
-        array = pa.array(whole)
+    packed, dtype = b"".join(one.cells for one in members), _dtype(signature)
+    cells = np.frombuffer(packed, dtype) if dtype.itemsize else np.empty(0, dtype)
+    texts = 0
+    for column in signature:
+        if column.datatype == TEXT:
+            array = pa.array([value for one in members for value in one.texts[texts]], pa.binary())
+            texts += 1
+        else:
+            array = pa.array(np.ascontiguousarray(cells[column.name]).reshape(-1))
         if column.width > 1:
             array = pa.FixedSizeListArray.from_arrays(array, column.width)
         columns[column.name] = array
     return pa.table(columns)
 
 
-def _event(exchanges: Sequence[Exchange], counts: Any, name: str) -> pa.Array:
-    values = [getattr(exchange.request.event, name) for exchange in exchanges]
-    kinds: Mapping[type, pa.DataType] = {str: pa.string(), float: pa.float64()}
-    return _repeated(values, counts, kinds[type(values[0])])
-
-
 def _repeated(values: Sequence[Any], counts: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
-
-
-def _utc(time: datetime) -> datetime:
-    return time.astimezone(UTC)

@@ -17,7 +17,7 @@ from davy.detector.intake import Entry
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.pairing import Exchange, Half
 from davy.detector.samples import Sample
-from davy.detector.tables import Archived, Partition, tables
+from davy.detector.tables import Partition, pack, tables
 from davy.protocol.events import REQUEST, RESPONSE, PayloadEvent
 from davy.protocol.tensors import tensor
 
@@ -46,7 +46,7 @@ def exchange(number, *, rows=2, answered=True, version="v1"):
 
 
 def test_every_row_of_an_exchange_is_a_row_in_the_types_of_the_wire():
-    ((partition, table),) = tables([Archived("m", exchange(0)), Archived("m", exchange(1, rows=3))])
+    ((partition, table),) = tables([pack("m", exchange(0)), pack("m", exchange(1, rows=3))])
     assert partition.path == "hour=2017-12-31T23/model=m/version=v1"
     rows = table.to_pylist()
     assert [(row["davy_request_id"], row["davy_row"]) for row in rows] == [
@@ -68,7 +68,7 @@ def test_every_row_of_an_exchange_is_a_row_in_the_types_of_the_wire():
 
 def test_hours_models_and_versions_are_apart_and_so_are_those_without_an_answer():
     exchanges = [exchange(0), exchange(1, answered=False), exchange(2), exchange(0, version="v2")]
-    found = tables([*(Archived("m", one) for one in exchanges), Archived("a/b", exchange(0))])
+    found = tables([*(pack("m", one) for one in exchanges), pack("a/b", exchange(0))])
     paths = [(partition.path, table.num_rows) for partition, table in found]
     assert paths == [
         ("hour=2017-12-31T23/model=m/version=v1", 2),
@@ -80,11 +80,19 @@ def test_hours_models_and_versions_are_apart_and_so_are_those_without_an_answer(
     assert "output_score" not in found[1][1].column_names
 
 
+def test_an_exchange_of_texts_alone_or_of_nothing_is_rows_all_the_same():
+    texts = (tensor("name", np.array([b"x", b"y"], object)),)
+    one = Exchange(b"1", half("request", 0, texts), None)
+    ((_, table),) = tables([pack("m", one)])
+    assert table["name"].to_pylist() == [b"x", b"y"]
+    assert table.num_rows == 2
+
+
 def test_the_hour_is_that_of_utc_whatever_the_event_says():
     one = exchange(0)
     event = replace(one.request.event, time=datetime.fromisoformat("2018-01-01T00:30:00+02:00"))
     moved = replace(one, request=replace(one.request, event=event))
-    ((partition, table),) = tables([Archived("m", moved)])
+    ((partition, table),) = tables([pack("m", moved)])
     assert partition.hour == "2017-12-31T22"
     assert table["davy_time"][0].as_py().hour == 22
 
@@ -93,7 +101,7 @@ def test_the_hour_is_that_of_utc_whatever_the_event_says():
 def test_files_are_read_as_one_dataset(tmp_path, form):
     archive = Archive(form.format(tmp_path / "archive"))
     for number in range(3):
-        one = tables([Archived("m", exchange(number, answered=number != 1))])
+        one = tables([pack("m", exchange(number, answered=number != 1))])
         for part, (partition, table) in enumerate(one):
             archive.write(archive.path(partition, number, part), table)
     assert not list(tmp_path.rglob("*.incomplete"))

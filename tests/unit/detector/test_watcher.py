@@ -263,3 +263,19 @@ def test_one_who_hears_of_pairs_and_fails_costs_nothing(traffic, feed, parts, mo
     monkeypatch.setattr(parts.consumer, "_on_pair", fail)
     feed(traffic(2))
     assert parts.consumer.report()["versions"][0]["rows"] == 2
+
+
+def test_an_exchange_that_nobody_foresaw_costs_itself_alone(traffic, feed, parts, registry, pairs):
+    joiner = parts.consumer._joiner
+    answered = joiner.answered
+
+    def fail_once(subject, exchange, now):
+        joiner.answered = answered
+        raise ValueError("of the future")
+
+    joiner.answered = fail_once
+    feed(traffic(3))
+    assert value(registry, "davy_detector_dropped_total", reason="failed") == 2
+    assert len(pairs) == 2
+    feed(traffic(3))
+    assert value(registry, "davy_detector_dropped_total", reason="duplicate") == 6
