@@ -9,14 +9,21 @@ from prometheus_client.metrics_core import Metric
 from tests.fixtures import tiny_package
 
 from davy.detector.metrics import DetectorMetrics
+from davy.detector.replay import ReplayMetrics
 from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.rollout.metrics import RolloutMetrics
+from davy.rollout.operator.health import OperatorMetrics
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
 PAGES = sorted(
-    [*MONITORING.glob("rules/*.yaml"), *MONITORING.glob("runbooks/*.md"), MONITORING / "README.md"]
+    [
+        *MONITORING.glob("rules/*.yaml"),
+        *MONITORING.glob("runbooks/*.md"),
+        *MONITORING.glob("dashboards/*.json"),
+        MONITORING / "README.md",
+    ]
 )
 SUFFIXES = {
     "counter": ("_total",),
@@ -33,6 +40,8 @@ def registered() -> set[str]:
     PredictorMetrics(MetricFamilies(registry), contract, "0")
     DetectorMetrics(registry)
     RolloutMetrics(registry)
+    OperatorMetrics(registry)
+    ReplayMetrics(registry)
     families: list[Metric] = list(registry.collect())
     return {
         family.name + suffix for family in families for suffix in SUFFIXES.get(family.type, ("",))

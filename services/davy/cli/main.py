@@ -27,6 +27,7 @@ PARTS = {
     "operator": "davy.cli.operator",
     "detector": "davy.cli.detector",
     "slo": "davy.cli.slo",
+    "dashboards": "davy.cli.dashboards",
     "doctor": "davy.cli.doctor.command",
     "demo": "davy.cli.demo.command",
 }
