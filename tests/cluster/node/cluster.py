@@ -81,8 +81,9 @@ class Load:
         return self.client.answers
 
 
-def failed(answers: list[Told]) -> list[Told]:
-    return [told for told in answers if told.status != 200]
+def failed(answers: list[Told]) -> Counter[int]:
+    """Return how many of each status were no answer; 0 is a connection that broke."""
+    return Counter(told.status for told in answers if told.status != 200)
 
 
 def by_version(answers: list[Told]) -> Counter[str]:
@@ -247,7 +248,13 @@ class Served:
             "DAVY_PREDICTOR_MAX_WAIT_SECONDS": "30",
             **environment,
         }
-        probe = {"httpGet": {"path": "/v2/health/ready", "port": PORT}, "periodSeconds": 1}
+        probe = {
+            "httpGet": {"path": "/v2/health/ready", "port": PORT},
+            "periodSeconds": 1,
+            # The machine may be busy with more than this: a pod that is slow is not unready.
+            "timeoutSeconds": 10,
+            "failureThreshold": 6,
+        }
         container = {
             "name": "kserve-container",
             "image": self.cluster.images["predictor"],

@@ -5,6 +5,7 @@ One that is up already (``python -m tests.cluster.bed up``) is used and left.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,14 +30,23 @@ def node() -> Iterator[Node]:  # noqa: F821
         pytest.skip(str(error))
     made = Node(settings_here(), programs)
     found = made.processes.alive("kubelet")
+    made.settings.folder.mkdir(parents=True, exist_ok=True)
+    # Two runs would each have a stand-in for KServe, and a test's namespaces are not another's.
+    lock = (made.settings.folder / ".tests").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pytest.fail(f"another run of these tests uses the node in {made.settings.folder}")
     try:
         made.up()
         start_addons(made)
         yield made
     finally:
-        if not found:
-            left = made.down()
+        try:
+            left = [] if found else made.down()
             assert not left, left
+        finally:
+            lock.close()
 
 
 @pytest.fixture(scope="session")
@@ -45,17 +55,12 @@ def cluster(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     from tests.cluster.bed.crds import inference_service_crd
     from tests.cluster.bed.kserve_node_standin import StandardOnNode
     from tests.cluster.bed.kserve_standin import running_kserve_standin
-    from tests.cluster.bed.node.runtime import import_image
     from tests.cluster.bed.webhooks import kserve_webhooks
     from tests.cluster.node.cluster import Cluster
-    from tests.cluster.node.images import image_archives
+    from tests.cluster.node.images import take_images
     from tests.cluster.operator_bed import install
 
-    names = {}
-    for image, (name, archive) in image_archives(tmp_path_factory.mktemp("images")).items():
-        import_image(node.settings, archive)
-        archive.unlink()
-        names[image] = name
+    names = take_images(node.settings, tmp_path_factory.mktemp("images"))
     node.server.install_crd(inference_service_crd())
     install(node.server)
     with ExitStack() as stack:

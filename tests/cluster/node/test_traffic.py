@@ -29,13 +29,13 @@ def test_a_canary_gets_its_weight_once_it_is_ready_and_not_before(cluster: Clust
 
         eventually("the canary answers", asked, PATIENCE)
         answers = load.stop()
-        assert failed(answers) == []
+        assert failed(answers) == {}
         assert by_version(answers)[stable] > 0
         for percent in (20, 50):
             served.edit({"canary": [served.canary(other, percent)]})
             time.sleep(4)
             answers = served.ask_many(2000)
-            assert failed(answers) == []
+            assert failed(answers) == {}
             # A round robin by weight: what is left over is a turn that was not whole.
             assert abs(by_version(answers)[canary] - 20 * percent) <= 20, by_version(answers)
 
@@ -57,5 +57,5 @@ def test_a_canary_that_is_taken_out_with_its_weight_loses_requests(cluster: Clus
         served.edit({"canary": None})
         time.sleep(8)
         lost = failed(load.stop())
-        assert {told.status for told in lost} <= {0, 500, 502, 503}
+        assert set(lost) <= {0, 500, 502, 503}
         assert lost

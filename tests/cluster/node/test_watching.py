@@ -18,7 +18,7 @@ def test_prometheus_counts_what_the_pods_have_answered(cluster: Cluster) -> None
     with cluster.served() as served:
         served.create()
         before = _counted(cluster, served.namespace)
-        assert failed(served.ask_many(REQUESTS)) == []
+        assert failed(served.ask_many(REQUESTS)) == {}
         eventually(
             "every request is counted",
             lambda: _counted(cluster, served.namespace) >= before + REQUESTS,
@@ -35,7 +35,7 @@ def test_the_detector_takes_the_payload_events_of_pods(cluster: Cluster, davy: D
     with cluster.served() as served:
         served.create(DAVY_PREDICTOR_PAYLOAD_URL=davy.detector_url)
         before = _events(davy, served.stable.contract.version)
-        assert failed(served.ask_many(REQUESTS)) == []
+        assert failed(served.ask_many(REQUESTS)) == {}
         eventually(
             "requests and responses are taken",
             lambda: _events(davy, served.stable.contract.version) - before >= 2 * REQUESTS,
