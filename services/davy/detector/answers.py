@@ -81,6 +81,9 @@ class Answers:
     def __init__(self, db: sqlite3.Connection, *, most: int, horizon: float) -> None:
         self._db, self._most, self._horizon = db, most, horizon
         db.executescript(SCHEMA)
+        self._next = 1 + (db.execute("select max(number) from answers").fetchone()[0] or 0)
+        self._labels: int = db.execute("select count(*) from labels").fetchone()[0]
+        self._new: list[tuple[object, ...]] = []
         self._sources: dict[Source, int] = {}
         self._by_number: dict[int, Source] = {}
         for number, *source in db.execute(
@@ -113,22 +116,25 @@ class Answers:
 
     def keep(self, request_id: str, source: Source, answer: Answer, now: float) -> int:
         """Keep an answer at a time in Unix seconds; return its number."""
-        added = self._db.execute(
-            "insert into answers (id, source, kept, watched, hard, labelled, scores)"
-            " values (?, ?, ?, ?, ?, 0, ?)",
-            (
-                _hash(request_id),
-                self._sources[source],
-                now,
-                answer.row,
-                answer.hard,
-                answer.scores.astype("<f8").tobytes(),
-            ),
+        number = self._next
+        self._next += 1
+        scores = answer.scores.astype("<f8").tobytes()
+        key, source_number = _hash(request_id), self._sources[source]
+        self._new.append((number, key, source_number, now, answer.row, answer.hard, scores))
+        return number
+
+    def write(self) -> None:
+        """Write the answers that were kept since the last time; before a transaction ends."""
+        new, self._new = self._new, []
+        self._db.executemany(
+            "insert into answers (number, id, source, kept, watched, hard, labelled, scores)"
+            " values (?, ?, ?, ?, ?, ?, 0, ?)",
+            new,
         )
-        return int(added.lastrowid or 0)
 
     def find(self, request_id: str, model: str) -> list[Kept]:
         """Return the answers to a request; those of a model, where one is named."""
+        self.write()
         rows = self._db.execute(
             "select number, source, watched, hard, labelled, scores from answers where id = ?",
             (_hash(request_id),),
@@ -144,10 +150,12 @@ class Answers:
 
     def labelled(self, number: int) -> None:
         """Say that an answer's label has come."""
+        self.write()
         self._db.execute("update answers set labelled = 1 where number = ?", (number,))
 
     def expire(self, now: float) -> Mapping[Source, int]:
         """Let go of old answers; return how many of each source never had a label."""
+        self.write()
         rows = self._db.execute(
             "select number, source, labelled, kept from answers order by number limit ?", (PAGE,)
         ).fetchall()
@@ -168,10 +176,13 @@ class Answers:
             "insert into labels (id, model, kept, label) values (?, ?, ?, ?)",
             (*key, now, np.array(label, "<f8").tobytes()),
         )
+        self._labels += 1
         return True
 
     def waiting(self, request_id: str, model: str) -> tuple[int, tuple[float, ...]] | None:
         """Return the label that waits for an answer of a model, and its number."""
+        if not self._labels:
+            return None
         found = self._db.execute(
             "select number, label from labels where id = ? and model in ('', ?)",
             (_hash(request_id), model),
@@ -181,6 +192,7 @@ class Answers:
     def met(self, number: int) -> None:
         """Let go of a label that met its answer."""
         self._db.execute("delete from labels where number = ?", (number,))
+        self._labels -= 1
 
     def expire_labels(self, now: float) -> int:
         """Let go of old labels; return how many there were."""
@@ -188,7 +200,9 @@ class Answers:
             "select number, kept from labels order by number limit ?", (PAGE,)
         ).fetchall()
         last = self._last("labels", rows, now)
-        return self._db.execute("delete from labels where number <= ?", (last,)).rowcount
+        gone = self._db.execute("delete from labels where number <= ?", (last,)).rowcount
+        self._labels -= gone
+        return gone
 
     def _last(self, table: str, rows: list[tuple[int, float]], now: float) -> int:
         """Return the last of the oldest rows that is too old or too much."""

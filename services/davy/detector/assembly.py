@@ -98,8 +98,10 @@ def assemble(
         pending_bytes=settings.pending_bytes,
     )
     watcher = Watcher(packages, settings, metrics, clock, ledger)
+    answers = Answers(ledger.connection, most=kept, horizon=settings.label_horizon_seconds)
+    ledger.before_commit(answers.write)
     joiner = Joiner(
-        Answers(ledger.connection, most=kept, horizon=settings.label_horizon_seconds),
+        answers,
         ledger,
         metrics,
         limits=settings.outcome_limits,

@@ -20,7 +20,7 @@ from davy.detector.journal import Journal
 from davy.detector.labels import read_labels
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import DetectorMetrics
-from davy.detector.pairing import Exchange, Half, OnPair, Pair, Pairing
+from davy.detector.pairing import Exchange, Half, OnPair, Pair, Pairing, pair_key
 from davy.detector.records import Record, Told, decode_record, read_events, with_samples
 from davy.detector.watcher import Watcher
 
@@ -141,6 +141,7 @@ class Consumer:
         """Count what entries hold, all or nothing."""
         with self._ledger.transaction():
             position = self._ledger.position
+            self._ledger.prepare(pair_key(event) for one in entries for event, _ in one.events)
             for entry in entries:
                 if entry.place >= position:  # else they were counted before a restart
                     for label in entry.labels:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from davy.core.errors import ConfigurationError
 from davy.detector.pairing import Kind, Standing
@@ -40,7 +40,19 @@ FORMAT = "1"
 _OPEN, _SETTLED, _DONE = 0, 1, 2
 _STANDINGS: Mapping[int, Standing] = {_OPEN: "again", _SETTLED: "settled", _DONE: "done"}
 
+_PAGE = 500
+
 CounterKey = tuple[str, tuple[str, ...]]
+
+
+class _Exchange(NamedTuple):
+    request: int | None
+    response: int | None
+    state: int
+    changed: bool = False
+
+
+_UNKNOWN = _Exchange(None, None, _OPEN)
 
 
 class Ledger:
@@ -63,6 +75,10 @@ class Ledger:
     def __init__(self, path: Path | None = None, *, remembered: int = 1_000_000) -> None:
         self._remembered = remembered
         self._counted: Counter[CounterKey] = Counter()
+        # Written together when the transaction ends: a statement a row would cost most of the time.
+        self._exchanges: dict[bytes, _Exchange] = {}
+        self._rows: list[tuple[int, str, str, bytes]] = []
+        self._before_commit: list[Callable[[], None]] = []
         where = str(path) if path else ":memory:"
         try:
             # One task uses it, of whichever thread runs the loop.
@@ -84,11 +100,16 @@ class Ledger:
                 fix="Run the Davy that wrote it, or move the folder away",
             )
         self.set("format", FORMAT)
+        self._next_row = 1 + (self._db.execute("select max(number) from rows").fetchone()[0] or 0)
 
     @property
     def connection(self) -> sqlite3.Connection:
         """The database, for tables of others; what they write is part of the transactions here."""
         return self._db
+
+    def before_commit(self, write: Callable[[], None]) -> None:
+        """Have something written at the end of every transaction, as part of it."""
+        self._before_commit.append(write)
 
     def close(self) -> None:
         """Close the file."""
@@ -105,6 +126,10 @@ class Ledger:
         self._db.execute("begin immediate")
         try:
             yield
+            for write in self._before_commit:
+                write()
+            self._write_exchanges()
+            self._write_rows()
             for (name, labels), value in self._counted.items():
                 self._db.execute(
                     "insert into counters values (?, ?, ?) on conflict (name, labels)"
@@ -118,6 +143,8 @@ class Ledger:
             self._db.execute("commit")
         finally:
             self._counted.clear()
+            self._exchanges.clear()
+            self._rows.clear()
             if durably:
                 self._db.execute("pragma synchronous = normal")
 
@@ -150,42 +177,63 @@ class Ledger:
 
     # Exchanges.
 
+    def prepare(self, keys: Iterable[bytes]) -> None:
+        """Read what is known of exchanges in one go, before they are claimed."""
+        wanted = list({key for key in keys if key not in self._exchanges})
+        for at in range(0, len(wanted), _PAGE):
+            page = wanted[at : at + _PAGE]
+            marks = ",".join("?" * len(page))
+            self._exchanges |= dict.fromkeys(page, _UNKNOWN)
+            for key, *known in self._db.execute(
+                f"select key, request, response, state from exchanges where key in ({marks})",  # noqa: S608 (only question marks)
+                page,
+            ):
+                self._exchanges[key] = _Exchange(*known)
+
     def claim(self, key: bytes, kind: Kind, place: int) -> Standing:
         """Remember an event, and return what is known of it; see `Known.claim`."""
-        found = self._db.execute(
-            "select number, request, response, state from exchanges where key = ?", (key,)
-        ).fetchone()
-        if found is None:
-            self._db.execute(
-                f"insert into exchanges (key, {kind}, state) values (?, ?, ?)",  # noqa: S608 (a constant)
-                (key, place, _OPEN),
-            )
-            return "new"
-        number, request, response, state = found
-        held = request if kind == "request" else response
+        if key not in self._exchanges:
+            self.prepare([key])
+        known = self._exchanges[key]
+        held = known.request if kind == "request" else known.response
         if held is None:
-            self._db.execute(
-                f"update exchanges set {kind} = ? where number = ?",  # noqa: S608 (a constant)
-                (place, number),
+            after = (
+                known._replace(request=place)
+                if kind == "request"
+                else known._replace(response=place)
             )
-            return "new" if state == _OPEN else "late"
-        if held != place:
-            return "duplicate"
-        return _STANDINGS[state]
+            self._exchanges[key] = after._replace(changed=True)
+            return "new" if known.state == _OPEN else "late"
+        return _STANDINGS[known.state] if held == place else "duplicate"
 
     def forget(self, key: bytes) -> None:
         """Know no more of an exchange that never was one."""
+        self._exchanges.pop(key, None)
         self._db.execute("delete from exchanges where key = ?", (key,))
 
     def settle(self, key: bytes, *, done: bool = False) -> None:
         """Say that an exchange was counted, and whether nothing is left to do with it."""
+        if key not in self._exchanges:
+            self.prepare([key])
         state = _DONE if done else _SETTLED
-        self._db.execute("update exchanges set state = ? where key = ?", (state, key))
+        self._exchanges[key] = self._exchanges[key]._replace(state=state, changed=True)
 
     def finish(self, keys: Iterable[bytes]) -> None:
         """Say that nothing is left to do with these exchanges."""
         self._db.executemany(
             "update exchanges set state = ? where key = ?", [(_DONE, key) for key in keys]
+        )
+
+    def _write_exchanges(self) -> None:
+        self._db.executemany(
+            "insert into exchanges (key, request, response, state) values (?, ?, ?, ?)"
+            " on conflict (key) do update set request = excluded.request,"
+            " response = excluded.response, state = excluded.state",
+            [
+                (key, known.request, known.response, known.state)
+                for key, known in self._exchanges.items()
+                if known.changed
+            ],
         )
 
     def prune(self) -> None:
@@ -212,23 +260,32 @@ class Ledger:
 
     def add_row(self, version: str, time: str, cells: bytes) -> int:
         """Keep a row of a window; return its number."""
-        added = self._db.execute(
-            "insert into rows (version, time, cells) values (?, ?, ?)", (version, time, cells)
-        )
-        return int(added.lastrowid or 0)
+        number = self._next_row
+        self._next_row += 1
+        self._rows.append((number, version, time, cells))
+        return number
 
     def rows(self, version: str) -> list[tuple[int, str, bytes]]:
         """Return the rows of a version's open window, in the order that they came."""
+        self._write_rows()
         return self._db.execute(
             "select number, time, cells from rows where version = ? order by number", (version,)
         ).fetchall()
 
     def drop_rows(self, numbers: Iterable[int]) -> None:
         """Remove the rows of a window that ended."""
+        self._write_rows()
         self._db.executemany("delete from rows where number = ?", [(n,) for n in numbers])
+
+    def _write_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        self._db.executemany(
+            "insert into rows (number, version, time, cells) values (?, ?, ?, ?)", rows
+        )
 
     def drop_version(self, version: str) -> None:
         """Remove the open window and the streaks of a version."""
+        self._write_rows()
         self._db.execute("delete from rows where version = ?", (version,))
         self._db.execute("delete from streaks where version = ?", (version,))
 
