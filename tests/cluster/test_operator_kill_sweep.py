@@ -16,6 +16,7 @@ from tests.cluster.bed.apiserver import ApiServer
 from tests.cluster.bed.kserve_standin import KServeStandin
 from tests.cluster.bed.services import service_in_new_namespace
 from tests.cluster.operator_bed import RolloutBed, StandInPrometheus, install, weight_served
+from tests.fixtures.kill_sweeps import CRASH_POINTS
 
 from davy.rollout.replay import replay
 from davy.rollout.status import ModelRolloutStatus
@@ -111,7 +112,7 @@ def test_killed_after_any_write_it_comes_to_the_same_end(
     errors: float,
     apiserver: ApiServer,
     kserve: KServeStandin,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     install(apiserver)
 
@@ -131,6 +132,4 @@ def test_killed_after_any_write_it_comes_to_the_same_end(
     # Whatever the number of looks was: after each kind of write there is one that was killed.
     kinds = {kind_of(wrote[-1]) for kills, wrote, _ in found if kills}
     assert kinds == {kind_of(entry) for entry in log}
-    with capsys.disabled():
-        print(f"\n{mode}, {scenario.__name__}, errors {errors}: killed after {killed} of "  # noqa: T201
-              f"{len(log)} writes, same end each time")  # fmt: skip
+    record_property(CRASH_POINTS, killed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from rollout_cluster import CrashedHereError, StandInCluster
+from tests.fixtures.kill_sweeps import CRASH_POINTS
 
 from davy.core.clock import ManualClock
 from davy.core.errors import ConflictError, UnavailableError
@@ -133,7 +135,7 @@ def crashing_run(folder: Path, crash_at: int, errors: float) -> tuple[StandInClu
 
 @pytest.mark.parametrize("errors", [0.0, 0.2])
 def test_a_crash_between_any_two_side_effects_changes_nothing(
-    tmp_path: Path, errors: float
+    tmp_path: Path, errors: float, record_property: Callable[[str, object], None]
 ) -> None:
     whole, processes = crashing_run(tmp_path / "whole", -1, errors)
     assert processes == 1
@@ -159,6 +161,7 @@ def test_a_crash_between_any_two_side_effects_changes_nothing(
         ]
         assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
     assert crashed == whole.effects
+    record_property(CRASH_POINTS, crashed)
 
 
 def test_a_stopped_rollout_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.cluster.bed.kserve_standard_standin import ROUTES
 from tests.cluster.bed.kserve_standin import SERVICES
+from tests.fixtures.kill_sweeps import CRASH_POINTS
 from tests.fixtures.kserve_bed import ARMS, THREE, V1, V2, Rollout, bed, router
 from tests.fixtures.kserve_objects import CANDIDATE, service
 from tests.fixtures.memory_objects import CrashError, CrashingObjects, MemoryObjects
@@ -150,7 +151,7 @@ def test_a_crash_at_any_write_changes_nothing(
         for after in (False, True):
             again = run(steps, replicas, promoted, (crash_at, after))
             assert again[1:] == (spec, shares), f"write {crash_at}, made: {after}"
-    record_property("crash_points", 2 * writes)
+    record_property(CRASH_POINTS, 2 * writes)
 
 
 def test_the_next_process_need_not_be_told_of_the_baseline_to_take_it_away() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.bed.kserve_standin import SERVICES
+from tests.fixtures.kill_sweeps import CRASH_POINTS
 from tests.fixtures.kserve_bed import ARMS, V1, V2, Rollout, bed, router
 from tests.fixtures.memory_objects import CrashError, CrashingObjects, MemoryObjects
 
@@ -71,17 +72,20 @@ def test_a_crash_at_any_write_changes_nothing(
                 mode, weights, promoted=promoted, replicas=replicas, crashes=((crash_at, after),)
             )
             assert again[1:] == (spec, shares), f"write {crash_at}, made: {after}"
-    record_property("crash_points", 2 * writes)
+    record_property(CRASH_POINTS, 2 * writes)
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
-def test_two_crashes_change_nothing_either(mode: str) -> None:
+def test_two_crashes_change_nothing_either(
+    mode: str, record_property: Callable[[str, object], None]
+) -> None:
     weights = (0, 50, 100)
     writes, spec, shares = run(mode, weights, promoted=True)
-    for first in range(writes):
-        for second in range(min(3, writes - first)):
-            crashes = ((first, False), (second, True))
-            assert run(mode, weights, promoted=True, crashes=crashes)[1:] == (spec, shares)
+    pairs = [(a, b) for a in range(writes) for b in range(min(3, writes - a))]
+    for first, second in pairs:
+        crashes = ((first, False), (second, True))
+        assert run(mode, weights, promoted=True, crashes=crashes)[1:] == (spec, shares)
+    record_property(CRASH_POINTS, len(pairs))
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])

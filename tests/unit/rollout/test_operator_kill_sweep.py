@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.fixtures.kill_sweeps import CRASH_POINTS
 from tests.fixtures.operator_cluster import SPEC, OperatorBed, actions, drive, told
 
 from davy.rollout.replay import replay
@@ -85,7 +87,7 @@ def scenario_delete(crash_at: int) -> tuple[OperatorBed, int]:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_killed_before_or_after_any_write_it_comes_to_the_same_end(
-    scenario: Any, attempt: int, capsys: pytest.CaptureFixture[str]
+    scenario: Any, attempt: int, record_property: Callable[[str, object], None]
 ) -> None:
     bed, crashes = scenario(-1)
     assert crashes == 0
@@ -94,5 +96,4 @@ def test_killed_before_or_after_any_write_it_comes_to_the_same_end(
         bed, crashes = scenario(at)
         assert crashes == 1, f"write {at} was not reached"
         assert outcome(bed, attempt) == wanted, f"killed at {at} of {writes}"
-    with capsys.disabled():
-        print(f"\n{scenario.__name__}: killed at each of {writes} places")  # noqa: T201
+    record_property(CRASH_POINTS, writes)

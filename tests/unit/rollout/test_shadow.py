@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from tests.fixtures.kill_sweeps import CRASH_POINTS
 from tests.fixtures.rollout_cluster import CrashedHereError, StandInCluster
 
 from davy.core.clock import ManualClock
@@ -368,7 +369,7 @@ def test_a_crash_between_any_two_side_effects_changes_nothing(
         if wrong:
             assert set(where.asked) == {0}
     assert crashed == whole.effects
-    record_property("kill_sweep", f"{crashed} crashes of a rollout with a shadow step")
+    record_property(CRASH_POINTS, crashed)
 
 
 # Whatever is answered.
