@@ -22,6 +22,7 @@ from davy.predictor.explain import Explainer, ExplainLimits
 from davy.predictor.families import MetricFamilies
 from davy.predictor.handler import Handler
 from davy.predictor.lane import Lane
+from davy.predictor.memory import Memory, give_back, resident_bytes
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import load_model
 from davy.predictor.openapi import Docs
@@ -57,10 +58,12 @@ class Assembly:
     reload_seconds: float
     grpc: GrpcServer | None
     tallies: Tallies
+    memory: Memory
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
         await self.repository.start(self.reload_seconds)
+        self.memory.start()
         if self.grpc is not None:
             await self.grpc.start()
 
@@ -78,6 +81,7 @@ class Assembly:
         """End what runs beside the requests."""
         if self.grpc is not None:
             await self.grpc.close()
+        self.memory.close()
         self.explainer.close()
         await self.repository.close()
         self.count()
@@ -111,7 +115,15 @@ def assemble(settings: PredictorSettings, *, registry: CollectorRegistry, clock:
     grpc = _grpc(settings, models, handler, clock, turns)
     docs = Docs(models, repository=settings.repository_api)
     return Assembly(
-        handler, lane, explainer, docs, repository, settings.reload_seconds, grpc, families.tallies
+        handler,
+        lane,
+        explainer,
+        docs,
+        repository,
+        settings.reload_seconds,
+        grpc,
+        families.tallies,
+        Memory(resident_bytes, give_back),
     )
 
 
