@@ -28,6 +28,7 @@ from davy.rollout.adapters.folder_journal import FolderJournal
 from davy.rollout.adapters.folder_orders import FolderOrders
 from davy.rollout.adapters.folder_packages import FolderPackages
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
+from davy.rollout.adapters.shadow_file import ShadowFile
 from davy.rollout.adapters.traefik_file import Route, TraefikFile
 from davy.rollout.engine import Engine
 from davy.rollout.explain import explain as explain_record
@@ -64,6 +65,10 @@ def run(
     ] = None,
     entry_point: Annotated[str, typer.Option(help="Traefik's entry point")] = "web",
     metrics_port: Annotated[int, typer.Option(help="Port of /metrics; 0 for none")] = 0,
+    shadow_file: Annotated[
+        Path | None,
+        typer.Option(help="For spec.shadow: where the detector reads which candidate to ask"),
+    ] = None,
 ) -> None:
     """Run a rollout to its end. Exit code: 0 promoted, 1 rolled back, 75 or 130 stopped before.
 
@@ -105,6 +110,7 @@ def run(
             clock=clock,
             registry=registry,
             orders=FolderOrders(state),
+            shadow=ShadowFile(shadow_file, servers) if shadow_file else None,
         )
         remember(
             state,

@@ -26,7 +26,7 @@ from davy.drift.interface import Detector
 from davy.drift.judge import Null, Rules, TestKey, too_coarse
 from davy.drift.tabular import tabular_detector
 from davy.outlier.document import OutlierDetector, read_detector
-from davy.packaging.contract import Calibration, score_output
+from davy.packaging.contract import Calibration, Contract, score_output
 from davy.packaging.package import REFERENCE, Package, read_package
 from davy.protocol.names import SCORE
 
@@ -110,6 +110,10 @@ class FolderPackages:
     def open_model(self, version: str) -> PackagedModel:
         """Open the model of a version; see `davy.detector.replay.Models`."""
         return open_packaged(self._read(version))
+
+    def contract(self, version: str) -> Contract:
+        """Return a version's contract; see `davy.detector.shadow.Contracts`."""
+        return self._read(version).contract
 
     def _read(self, version: str) -> Package:
         package = read_package(self._find(version), public_key=self.settings.public_key)

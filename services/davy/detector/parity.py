@@ -6,6 +6,7 @@ Not here: which requests, queues, counting (`davy.detector.replay`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,6 +156,24 @@ def difference(served: Sequence[Tensor], again: Sequence[Tensor], tolerance: flo
     return ""
 
 
+def distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Return how far two answers lie apart: the farthest number, relative or, below 1, absolute.
+
+    Infinite where they do not have the same outputs, datatypes and shapes, where a number is
+    missing in one alone, or where anything but a floating-point number is not equal.
+
+    Examples
+    --------
+    >>> from davy.protocol.tensors import tensor
+    >>> distance([tensor("x", np.array([0.5, 20.0]))], [tensor("x", np.array([0.25, 10.0]))])
+    1.0
+    """
+    theirs, ours = ({item.name: item for item in side} for side in (one, other))
+    if theirs.keys() != ours.keys():
+        return math.inf
+    return max((_tensor_distance(theirs[name], item) for name, item in ours.items()), default=0.0)
+
+
 def pseudonymised(tensors: Sequence[Tensor]) -> str:
     """Return the name of the first text tensor that holds pseudonyms only; empty without one."""
     for item in tensors:
@@ -196,6 +215,19 @@ def _bytes(array: Array) -> Array:
     data = np.empty(array.shape, dtype=object)
     data.ravel()[:] = [str(value).encode() for value in array.ravel()]
     return data
+
+
+def _tensor_distance(one: Tensor, other: Tensor) -> float:
+    if (one.datatype, one.shape) != (other.datatype, other.shape):
+        return math.inf
+    if other.data.dtype.kind != "f":
+        return 0.0 if np.array_equal(one.data, other.data) else math.inf
+    a, b = one.data.astype(np.float64), other.data.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a - b) / np.maximum(1.0, np.abs(b))
+    apart = np.where(same, 0.0, np.where(np.isfinite(a) & np.isfinite(b), apart, math.inf))
+    return float(apart.max(initial=0.0))
 
 
 def _tensor_difference(served: Tensor, again: Tensor, tolerance: float) -> str:

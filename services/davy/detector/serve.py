@@ -17,11 +17,12 @@ from davy.core.clock import SystemClock
 from davy.core.errors import ConfigurationError, ConflictError
 from davy.detector.app import build_app
 from davy.detector.assembly import assemble
-from davy.detector.consumer import nobody
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.packages import FolderPackages
+from davy.detector.pairing import Pair
 from davy.detector.replay import begin_replay
 from davy.detector.settings import DetectorSettings
+from davy.detector.shadow import begin_shadow
 from davy.drift import tabular_alibi
 
 SHUTDOWN_SECONDS = 3
@@ -49,7 +50,13 @@ def serve(settings: DetectorSettings) -> None:
         collector(registry=registry)
     packages = FolderPackages(settings)
     replayer = begin_replay(packages, settings, registry, clock)
-    on_pair = replayer.on_pair if replayer is not None else nobody
+    shadow = begin_shadow(packages, settings, registry, clock)
+    beside = [one for one in (replayer, shadow) if one is not None]
+
+    def on_pair(pair: Pair) -> None:
+        for one in beside:
+            one.on_pair(pair)
+
     parts = assemble(settings, packages, DetectorMetrics(registry), clock, on_pair)
     warm_up = tabular_alibi.load if settings.engine == "alibi" else lambda: None
     app = build_app(parts, registry, settings, clock, warm_up)
@@ -73,8 +80,8 @@ def serve(settings: DetectorSettings) -> None:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             parts.close()
-            if replayer is not None:
-                replayer.close()
+            for one in beside:
+                one.close()
     log.info("stopped")
 
 

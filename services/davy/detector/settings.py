@@ -150,5 +150,16 @@ class DetectorSettings(DavySettings):
     replay_queue_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="Bytes of their bodies, and of those of their answers."
     )
+    shadow_targets: Path | None = Field(
+        None,
+        description="File of the candidates that get copies of served requests before they serve "
+        "anybody, as `davy rollout run --shadow-file` writes it; read again every second.",
+    )
+    shadow_per_second: float = Field(
+        10.0, gt=0, le=1000, description="Most requests that are sent to candidates in a second."
+    )
+    shadow_timeout_seconds: float = Field(
+        5.0, gt=0, description="After so long a candidate has failed a request."
+    )
     log_level: str = Field("INFO", description="Lowest level that is logged.")
     log_style: LogFormat = Field("json", description="json: one object a line; console: text.")

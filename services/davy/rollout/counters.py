@@ -229,7 +229,12 @@ def _missing(
 def _newest(cursor: Cursor, own: Iterable[Series], version: str) -> dict[str, float]:
     """Return for each pod of a version the time of its newest sample."""
     newest: dict[str, float] = {}
-    seen = ((key, sample) for key, sample in cursor.last.items() if key.version == version)
+    # What a detector counts of the version is no sign of life, nor is it missed as one.
+    seen = (
+        (key, sample)
+        for key, sample in cursor.last.items()
+        if key.version == version and key.metric in OWN
+    )
     for key, sample in (*seen, *((item.key, item.samples[-1]) for item in own)):
         newest[key.pod] = max(newest.get(key.pod, sample.time), sample.time)
     return newest

@@ -477,8 +477,8 @@ def test_false_rollbacks_and_false_starts_are_as_rare_as_promised() -> None:
 
 def test_the_file_names_the_canary_and_forgets_it(tmp_path: Path) -> None:
     path = tmp_path / "shadow.json"
-    mine = ShadowFile(path, {"v2": "http://127.0.0.1:3001"})
-    other = ShadowFile(path, {"w2": "http://127.0.0.1:3002"})
+    mine = ShadowFile(path, {"v2": ["http://127.0.0.1:3001"]})
+    other = ShadowFile(path, {"w2": ["http://127.0.0.1:3002"]})
     mine.begin(Arms("v1", "v2"))
     other.begin(Arms("w1", "w2"))
     mine.begin(Arms("v1", "v2"))
@@ -494,7 +494,7 @@ def test_the_file_names_the_canary_and_forgets_it(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said_again(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("a file, where a folder should be")
     with pytest.raises(UnavailableError, match="cannot be"):
-        ShadowFile(tmp_path / "there" / "x.json", {"v2": "http://a"}).begin(Arms("v1", "v2"))
+        ShadowFile(tmp_path / "there" / "x.json", {"v2": ["http://a"]}).begin(Arms("v1", "v2"))
 
 
 def test_a_rollout_shows_its_numbers() -> None:

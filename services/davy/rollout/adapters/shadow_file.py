@@ -6,7 +6,7 @@ Belongs here: putting one rollout's candidate in and taking it out. Not here: th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,12 @@ class ShadowFile:
     ----------
     path : Path
         The file; other candidates in it stay.
-    servers : mapping of str to str
-        URL of a server of each version.
+    servers : mapping of str to sequence of str
+        URLs of the servers of each version; the first one is asked.
     """
 
     path: Path
-    servers: Mapping[str, str]
+    servers: Mapping[str, Sequence[str]]
 
     def begin(self, arms: Arms) -> None:
         """Name the canary and its server.
@@ -40,12 +40,13 @@ class ShadowFile:
         UnavailableError
             It cannot be written.
         """
-        if arms.canary not in self.servers:
+        urls = self.servers.get(arms.canary)
+        if not urls:
             raise InvalidInputError(
                 f"no server of {arms.canary} is named", where=str(self.path), fix="Name it"
             )
-        url = self.servers[arms.canary]
-        self._write(arms, [ShadowTarget(stable=arms.stable, candidate=arms.canary, url=url)])
+        target = ShadowTarget(stable=arms.stable, candidate=arms.canary, url=urls[0])
+        self._write(arms, [target])
 
     def end(self, arms: Arms) -> None:
         """Take the canary out; errors as in `begin`."""
