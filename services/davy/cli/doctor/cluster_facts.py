@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from davy.cli.doctor import cluster, scraping
-from davy.cli.doctor.finding import Finding, fail
+from davy.cli.doctor.finding import Finding, fail, skip
 from davy.cli.doctor.rights import RIGHTS, Place, Right, Role
 from davy.core.clock import Clock
 from davy.core.errors import ConfigurationError, DavyError, UnavailableError
@@ -98,12 +98,12 @@ def look(
     """Return the findings of a cluster; one that does not answer is a finding, too."""
     objects = KubernetesObjects(api)
     try:
-        version, skew, uncertainty = _version(api, clock)
+        version, skew = _version(api, clock)
     except DavyError as error:
         return [fail("kubernetes", str(error), "Check the kubeconfig's server and credentials")]
     found = [
         cluster.kubernetes(version),
-        cluster.skew(skew, uncertainty, "the API server"),
+        skew,
         cluster.rollout_crd(
             objects.serves(crd.GROUP, crd.VERSION, crd.PLURAL),
             _may(lambda: objects.raw(f"{_CRDS}/{crd.NAME}")),
@@ -133,11 +133,11 @@ def _may(ask: Callable[[], T | None]) -> T | None:
         return None
 
 
-def _version(api: Any, clock: Clock) -> tuple[str, float, float]:
+def _version(api: Any, clock: Clock) -> tuple[str, Finding]:
     began, start = clock.monotonic(), clock.now()
     answer, _, headers = _ask(api, "GET", "/version")
-    took = clock.monotonic() - began
-    return str(answer["gitVersion"]), *_skew(headers.get("Date"), start, took)
+    found = clock_finding(headers.get("Date"), start, clock.monotonic() - began, "the API server")
+    return str(answer["gitVersion"]), found
 
 
 def _ask(api: Any, method: str, path: str, body: Any = None) -> Any:
@@ -158,12 +158,27 @@ def _ask(api: Any, method: str, path: str, body: Any = None) -> Any:
         ) from None
 
 
-def _skew(date: str | None, start: datetime, took: float) -> tuple[float, float]:
-    """Return this clock less theirs, and how far that may be off."""
-    theirs = parsedate_to_datetime(date or "").astimezone(UTC)
+def clock_finding(date: str | None, start: datetime, took: float, other: str) -> Finding:
+    """Judge this clock by the Date of an answer.
+
+    Parameters
+    ----------
+    date : str, optional
+        As the header has it; whole seconds.
+    start : datetime
+        When the question was sent, by this clock.
+    took : float
+        Seconds until the answer.
+    other : str
+        Whose answer it was.
+    """
+    try:
+        theirs = parsedate_to_datetime(date or "").astimezone(UTC)
+    except ValueError:
+        return skip(f"clock beside {other}", "its answer has no Date")
     # Theirs is the second's beginning: on average half of one later.
     apart = (start - theirs).total_seconds() + took / 2 - 0.5
-    return apart, took / 2 + 0.5
+    return cluster.skew(apart, took / 2 + 0.5, other)
 
 
 def _gateway(
@@ -244,9 +259,8 @@ def _prometheus(
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return [scraping.unreachable(url, _line(error))]
     found = list(scraping.arms(url, body, services))
-    if date := answer.headers.get("Date"):
-        apart, uncertainty = _skew(date, start, clock.monotonic() - began)
-        found.append(cluster.skew(apart, uncertainty, "Prometheus"))
+    took = clock.monotonic() - began
+    found.append(clock_finding(answer.headers.get("Date"), start, took, "Prometheus"))
     return found
 
 
