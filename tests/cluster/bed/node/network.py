@@ -7,7 +7,10 @@ Not here: the bridge of the pods, which CNI makes inside the namespace.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 from tests.cluster.bed.node.settings import NodeSettings
@@ -15,6 +18,7 @@ from tests.cluster.bed.node.settings import NodeSettings
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH_WATCHES = 1024
+END_SECONDS = 10.0
 
 
 def call(*command: str) -> str:
@@ -70,6 +74,25 @@ def make_control_groups(node: NodeSettings) -> None:
             # Empty in a new group, and nothing can be put into one where they are.
             if (hierarchy / inherited).exists():
                 (own / inherited).write_text((hierarchy / inherited).read_text())
+
+
+def end_what_is_in_control_groups(node: NodeSettings) -> None:
+    """Kill the processes of containers that nobody holds any more."""
+    until = time.monotonic() + END_SECONDS
+    while (left := _processes_of(node)) and time.monotonic() < until:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _processes_of(node: NodeSettings) -> set[int]:
+    found = set()
+    for path in CONTROL_GROUPS.glob(f"*/{node.name}/**/cgroup.procs"):
+        with contextlib.suppress(OSError):
+            found.update(int(pid) for pid in path.read_text().split())
+    # One of another process namespace is 0 here.
+    return found - {0}
 
 
 def remove_control_groups(node: NodeSettings) -> None:

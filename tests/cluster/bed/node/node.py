@@ -127,6 +127,7 @@ class Node:
             processes.stop("containerd")
             processes.stop("etcd", signal.SIGKILL)
             runtime.end_shims(self.settings)
+            network.end_what_is_in_control_groups(self.settings)
             for place in network.mounts_below(self.settings.folder):
                 network.call("umount", "-l", place)
             network.remove_network(self.settings)

@@ -6,6 +6,7 @@ Belongs here: calls of ``ctr``. Not here: what the images are, when they are nee
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from pathlib import Path
@@ -71,8 +72,6 @@ def shims(node: NodeSettings) -> list[int]:
 
 
 def end_shims(node: NodeSettings) -> None:
-    import os
-
     for pid in shims(node):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
