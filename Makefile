@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint format bench bench-rollout bench-serving bench-image lock image images generate clean distclean
+.PHONY: help setup demo test test-cluster lint format bench bench-detector bench-rollout bench-serving bench-models bench-image lock image images generate clean distclean
 
 FEATURES := $(firstword $(wildcard demo/run/pipelines/better/steps/*/build-features/features))
 IMAGES := operator detector detector-native predictor pipeline
@@ -23,6 +23,7 @@ test: setup ## All tests
 
 test-cluster: setup ## On a Kubernetes node of its own, as root: 15 minutes; builds its programs the first time
 	.venv/bin/python -m tests.cluster.bed.node.programs
+	.venv/bin/python -m tests.cluster.bed.clients
 	DAVY_BED=require $(PYTEST) -q -m node tests/cluster/node
 
 lint: setup ## ruff, mypy, import-linter
@@ -46,6 +47,9 @@ image-%: setup
 	@services/images/build.sh $(subst -, --variant ,$*) --builder buildah
 	@.venv/bin/python -m tests.benchmarks.bench_images $*
 
+bench-detector: setup ## The detector beside a bare endpoint on a million events; writes its table
+	.venv/bin/python -m tests.benchmarks.bench_detector
+
 bench-rollout: setup ## The gate beside others' judges on a day of looks; 15 minutes of CPU; writes its table
 	.venv/bin/python -m tests.benchmarks.bench_rollout_day
 
@@ -58,6 +62,9 @@ bench: setup ## Benchmarks; writes their tables into the READMEs
 
 bench-serving: setup ## Serving beside its rivals, 12 minutes; writes its tables into services/README.md
 	.venv/bin/python -m tests.benchmarks.bench_serving
+
+bench-models: setup ## Models beside their rivals on the shipped tasks; writes its tables
+	.venv/bin/python -m tests.benchmarks.bench_models $(if $(FEATURES),--features $(FEATURES))
 
 generate: setup ## Write the generated files: reference pages, schemas, gRPC messages, compiled pipelines, names in the chart's schema
 	.venv/bin/python -m davy.cli.reference .
