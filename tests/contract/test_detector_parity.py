@@ -10,27 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tests.fixtures.logged_server import LoggedServer
-from tests.fixtures.tiny_package import contract, expected_scores, reference_rows, write_onnx
+from tests.fixtures.tiny_package import write_watched_package
 
-from davy.packaging.package import Package, write_package
 from davy.protocol.events import BATCH_CONTENT_TYPE, encode_batch
 
 REQUESTS = 40
-
-
-def write_calibrated_package(folder: Path) -> Package:
-    """Write the tiny model with what a detector needs to watch it."""
-    rows = reference_rows(200)
-    reference = folder / "reference.parquet"
-    pq.write_table(pa.table({**rows, "score": expected_scores(rows)}), reference)
-    null = {"feature": "amount", "detector": "ks", "distances": [0.1, 0.2], "floor": 0.2}
-    calibration = {"window_rows": 100, "blocks": 2, "nulls": [null]}
-    files = {"model.onnx": write_onnx(folder / "model.onnx"), "reference.parquet": reference}
-    fields = contract(calibration=calibration)
-    return write_package(folder / "store", fields, files, private_key=None)
 
 
 def counted(text: str, result: str) -> float | None:
@@ -39,7 +24,7 @@ def counted(text: str, result: str) -> float | None:
 
 
 def test_spoilt_answers_are_told_from_those_of_the_package(tmp_path: Path) -> None:
-    server = LoggedServer(write_calibrated_package(tmp_path))
+    server = LoggedServer(write_watched_package(tmp_path))
     pairs = [
         server.serve(str(number), factor=1.01 if number % 4 == 0 else 1.0)
         for number in range(REQUESTS)
