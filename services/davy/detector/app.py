@@ -62,6 +62,8 @@ def build_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         workers.append(asyncio.create_task(begin()))
+        if parts.label_table is not None:
+            workers.append(asyncio.create_task(parts.label_table.run()))
         yield
         for worker in workers:
             worker.cancel()

@@ -15,6 +15,7 @@ from davy.detector.consumer import Consumer, nobody
 from davy.detector.intake import Intake
 from davy.detector.joiner import Joiner
 from davy.detector.journal import FolderJournal, Journal, NoJournal
+from davy.detector.label_table import LabelTable
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.packages import Packages
@@ -37,6 +38,7 @@ class Parts:
     consumer: Consumer
     archiver: Archiver | NoArchive
     metrics: DetectorMetrics
+    label_table: LabelTable | None = None
 
     def close(self) -> None:
         """Close its files."""
@@ -120,7 +122,11 @@ def assemble(
         clock,
         on_pair,
     )
-    return Parts(journal, ledger, intake, watcher, consumer, archiver, metrics)
+    table = None
+    if settings.label_table is not None:
+        seconds = settings.label_table_seconds
+        table = LabelTable(settings.label_table, seconds, intake, metrics, clock)
+    return Parts(journal, ledger, intake, watcher, consumer, archiver, metrics, table)
 
 
 def _archiver(

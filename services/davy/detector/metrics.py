@@ -122,7 +122,8 @@ class DetectorMetrics:
         self.unused = Counter(
             "davy_labels_unused",
             "Labels that say nothing, by reason: no answer came (unmatched), told before "
-            "(duplicate), not as many values as rows (other_rows), and what was refused.",
+            "(duplicate), not as many values as rows (other_rows), and what was refused; also each "
+            "table of labels that could not be read (table).",
             ("reason",),
             registry=registry,
         )

@@ -107,6 +107,14 @@ class DetectorSettings(DavySettings):
     label_horizon_seconds: float = Field(
         604800.0, gt=0, description="How long an answer waits for its label, and the other way."
     )
+    label_table: Path | None = Field(
+        None,
+        description="CSV or Parquet file with the columns request_id, label and, where it has "
+        "them, time, model; read again when it has changed.",
+    )
+    label_table_seconds: float = Field(
+        300.0, gt=0, description="How often the table of labels is looked at."
+    )
     answers_kept: int = Field(
         1_000_000,
         ge=1,

@@ -1,3 +1,4 @@
+import sqlite3
 import time
 from datetime import UTC, datetime
 
@@ -8,6 +9,8 @@ from starlette.testclient import TestClient
 
 from davy.core.errors import DavyError
 from davy.detector.app import build_app
+from davy.detector.assembly import assemble
+from davy.detector.metrics import DetectorMetrics
 from davy.protocol.events import (
     BATCH_CONTENT_TYPE,
     REQUEST,
@@ -177,3 +180,70 @@ def test_never_ready_when_the_engine_cannot_be_loaded(parts, registry, settings,
     with TestClient(build_app(parts, registry, settings, clock, load_the_engine)) as client:
         time.sleep(0.05)
         assert client.get("/health/ready").status_code == 503
+
+
+def sample(client, name):
+    """Return the values of a metric by its labels, as they are scraped."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    found = [item for family in families for item in family.samples if item.name == name]
+    return {tuple(sorted(item.labels.values())): item.value for item in found}
+
+
+def test_labels_are_posted_and_joined(client):
+    assert post_batch(client, exchange(1) + exchange(2)).status_code == 202
+    body = b'{"request_id": "r1", "label": 1}\n{"request_id": "r2", "label": 0}\n'
+    assert client.post("/labels", content=body).status_code == 202
+    joined = "davy_labels_joined_total"
+    assert wait(lambda: sample(client, joined) == {("m", "v1"): 2} and sample(client, joined))
+    # A ranking of ten rows: the one label says whether what stood first was chosen.
+    outcomes = sample(client, "davy_outcomes_total")
+    assert sorted(outcomes.values()) == [1, 1]
+
+
+def test_a_malformed_label_is_a_400_that_names_what_is_wrong(client):
+    answer = client.post("/labels", content=b'[{"request_id": "r1"}]')
+    assert answer.status_code == 400
+    assert "labels[0].label" in answer.json()["error"]
+    assert sample(client, "davy_labels_unused_total") == {("malformed",): 1}
+    assert client.get("/windows").json()["dropped"] == {}
+
+
+def test_without_room_everything_is_a_429_that_says_when_to_come_again(
+    packages, registry, settings, clock
+):
+    few = settings.model_copy(update={"queue_events": 4})
+    parts = assemble(few, packages, DetectorMetrics(registry), clock)
+
+    def hold_the_consumer():
+        time.sleep(0.5)
+
+    with TestClient(build_app(parts, registry, few, clock, hold_the_consumer)) as client:
+        first = exchange(1) + exchange(2)
+        assert post_batch(client, first).status_code == 202
+        answer = post_batch(client, exchange(3))
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/windows").json()["dropped"] == {"queue_full": 2}
+        assert client.post("/labels", content=b'{"request_id": "a", "label": 1}').status_code == 429
+        assert sample(client, "davy_labels_unused_total") == {("queue_full",): 1}
+        # And then it is taken, once.
+        wait(lambda: post_batch(client, exchange(3)).status_code == 202)
+        wait(lambda: client.get("/windows").json()["versions"][0]["rows"] == 3)
+    parts.close()
+
+
+def test_a_detector_that_can_count_no_more_takes_nothing_and_is_not_alive(
+    parts, registry, settings, clock
+):
+    def fail():
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with TestClient(build_app(parts, registry, settings, clock)) as client:
+        wait(lambda: client.get("/health/ready").status_code == 200)
+        parts.ledger.before_commit(fail)
+        assert post_batch(client, exchange(1)).status_code == 202
+        wait(lambda: client.get("/health/live").status_code == 503)
+        assert client.get("/health/ready").status_code == 503
+        answer = post_batch(client, exchange(2))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert client.get("/windows").json()["dropped"] == {"stopped": 2}
