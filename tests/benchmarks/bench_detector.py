@@ -380,8 +380,12 @@ def main(arguments: list[str]) -> int:
     before = os.getloadavg()[0]
     measured: list[Callable[[Path, Package], Run]] = [
         lambda work, package: detector(work, package, events, archive=True),
-        lambda work, package: detector(work, package, min(events, 100_000), archive=False),
-        lambda work, package: rival(work, package.contract.version, min(events, 100_000)),
+        lambda work, package: detector(
+            work, package, max(events // 4, 2 * BATCH * SENDERS), archive=False
+        ),
+        lambda work, package: rival(
+            work, package.contract.version, max(events // 4, 2 * BATCH * SENDERS)
+        ),
     ]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
