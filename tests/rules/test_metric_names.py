@@ -10,6 +10,7 @@ from tests.fixtures import tiny_package
 
 from davy.detector.metrics import DetectorMetrics
 from davy.detector.replay import ReplayMetrics
+from davy.detector.shadow import ShadowMetrics
 from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
@@ -42,6 +43,7 @@ def registered() -> set[str]:
     RolloutMetrics(registry)
     OperatorMetrics(registry)
     ReplayMetrics(registry)
+    ShadowMetrics(registry)
     families: list[Metric] = list(registry.collect())
     return {
         family.name + suffix for family in families for suffix in SUFFIXES.get(family.type, ("",))
