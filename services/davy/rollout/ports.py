@@ -68,6 +68,13 @@ class Workload(Protocol):
         """
         ...
 
+    def second_pod(self, arms: Arms) -> bool:
+        """Have a second pod of the canary; False: not to be had without taking from the others.
+
+        Asking again changes nothing.
+        """
+        ...
+
 
 class Metrics(Protocol):
     """Where raw cumulative counters come from."""

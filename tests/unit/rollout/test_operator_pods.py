@@ -60,13 +60,18 @@ def test_a_replacement_that_a_kill_left_undone_is_made_good(
     assert bed.replaced == ["v2-abc"]
 
 
-def test_a_second_pod_is_asked_of_people_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("spare", "word"), [(False, "SecondPodWanted"), (True, "SecondPod")])
+def test_a_second_pod_is_made_where_one_can_be_spared_else_people_are_asked_once(
+    spare: bool, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bed = OperatorBed()
+    bed.spare_pod = spare
     look = Engine.look
     monkeypatch.setattr(
         Engine, "look", lambda engine: replace(look(engine), pod_action=PodAction("add", "v2:1"))
     )
     bed.apply()
     drive(bed)
-    assert told(bed).count("SecondPodWanted") == 1
+    assert [item for item in told(bed) if item.startswith("SecondPod")] == [word]
+    assert bed.second_pods > 1, "asked for again at each look, which changes nothing"
     assert bed.replaced == []

@@ -180,6 +180,11 @@ class KServeService(ABC, Generic[Seen]):
         self._check(arms)
         return isinstance(self._go(arms, Settled(promoted=promoted), 0.0), Done)
 
+    def second_pod(self, arms: Arms) -> bool:
+        """Say that there is none to be had, unless a mode has one to give. See `Workload`."""
+        self._check(arms)
+        return False
+
     @abstractmethod
     def _seen(self, service: dict[str, Any] | None, mark: Mark | None, arms: Arms) -> Seen:
         """Return what the plan looks at."""

@@ -9,11 +9,12 @@ from typing import Any
 
 from davy.core.clock import Clock
 from davy.rollout.adapters.kserve_service import KServeService, Plan
-from davy.rollout.adapters.kubernetes_objects import KubernetesObjects, Resource
+from davy.rollout.adapters.kubernetes_objects import KubernetesObjects, Resource, StaleError
 from davy.rollout.kserve import routes as http_routes
 from davy.rollout.kserve import service as isvc
 from davy.rollout.kserve import standard
 from davy.rollout.kserve.mark import Mark
+from davy.rollout.kserve.moves import Done, Patch
 from davy.rollout.series import Arms
 from davy.rollout.spec import Candidate
 
@@ -58,6 +59,19 @@ class KServeStandard(KServeService[standard.Seen]):
             patience=patience,
         )
         self._drain = drain
+
+    def second_pod(self, arms: Arms) -> bool:
+        """Have a second pod of the canary, where the stable arm can spare one. See `Workload`."""
+        self._check(arms)
+        service = self._read()
+        move = standard.second_pod(self._seen(service, self._marks.read(), arms))
+        if isinstance(move, Patch):
+            try:
+                self._write(service, move)
+            except StaleError:
+                # Somebody wrote in between; it is asked for again at the next look.
+                return False
+        return isinstance(move, Patch | Done)
 
     def _seen(self, service: dict[str, Any] | None, mark: Mark | None, arms: Arms) -> standard.Seen:
         workloads = self._workloads(service, mark)

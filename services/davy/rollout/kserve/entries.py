@@ -22,6 +22,9 @@ from davy.rollout.kserve.moves import RefusedError
 from davy.rollout.kserve.seen import Seen
 from davy.rollout.series import MOST_COMPARED
 
+# What the stable arm may lose of its pods for a second pod of the canary.
+SPARE = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Workloads:
@@ -47,15 +50,26 @@ class Workloads:
         return tuple(filter(None, (self.canary, self.baseline)))
 
 
-def canary_replicas(stable: Mapping[str, Any], percent: int) -> int:
-    """Return the canary's pods at a weight: its share of the stable arm's least, at least one."""
-    least = int(stable.get("minReplicas", 1))
-    return min(max(1, math.ceil(least * percent / 100)), max(least, 1))
+def canary_replicas(stable: Mapping[str, Any], percent: int, least: int = 1) -> int:
+    """Return the canary's pods at a weight: its share of the stable arm's, at least so many."""
+    pods = int(stable.get("minReplicas", 1))
+    return min(max(least, math.ceil(pods * percent / 100)), max(pods, 1))
+
+
+def second_pod_is_spare(mark: Mark) -> bool:
+    """Say whether each arm that was made may have a second pod.
+
+    KServe allows a canary no more pods than ``minReplicas`` of the stable predictor, and takes them
+    from that arm, down to one: it has nearly all the traffic, and may lose a tenth of its pods.
+    """
+    pods, arms = int(mark.stable.get("minReplicas", 1)), len(mark.names)
+    before, after = max(pods - arms, 1), max(pods - 2 * arms, 1)
+    return pods > 1 and before - after <= SPARE * before
 
 
 def baseline_replicas(mark: Mark) -> int:
     """Return the baseline's pods: the canary's, but for those with which it goes to all traffic."""
-    return min(mark.replicas, canary_replicas(mark.stable, MOST_COMPARED))
+    return min(mark.replicas, canary_replicas(mark.stable, MOST_COMPARED, mark.least))
 
 
 def as_it_is(service: isvc.Object, mark: Mark) -> Mark:

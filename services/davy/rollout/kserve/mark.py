@@ -55,6 +55,8 @@ class Mark:
         ``minReplicas`` of the canary (Standard mode).
     previous : int
         Percent before the write that the mark announces (Knative mode).
+    least : int
+        Pods that the canary has whatever its weight (Standard mode).
     baseline : str
         ``predictor.name`` of the baseline (Standard mode); empty: there is none.
     stable_revision, candidate_revision : str
@@ -74,6 +76,7 @@ class Mark:
     candidate_revision: str = ""
     baseline: str = ""
     previous: int = 0
+    least: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from davy.rollout.kserve.entries import (
     as_written,
     baseline_replicas,
     canary_replicas,
+    second_pod_is_spare,
     spec_of,
 )
 from davy.rollout.kserve.mark import Mark, Stage
@@ -122,6 +123,21 @@ def not_ready(seen: Seen) -> tuple[bool, ...]:
     )
 
 
+def second_pod(seen: Seen) -> Move:
+    """Return the move by which the canary has a second pod, if it can be had."""
+    mark, service = seen.mark, seen.service
+    if service is None or mark is None or mark.rollout != seen.rollout:
+        return Wait("there is no canary of this rollout")
+    now = as_it_is(service, mark)
+    if now.stage != Stage.RUNNING or mark.uid != isvc.uid(service) or _edited(seen, service, mark):
+        return Wait("the canary is not as the rollout made it")
+    if now.replicas > 1:
+        return Done("the canary has two pods or more")
+    if not second_pod_is_spare(mark):
+        return Wait("minReplicas of the stable predictor leaves no pod for it")
+    return _write(seen, service, replace(now, replicas=2, least=2), "the canary gets a second pod")
+
+
 def _not_ours(seen: Seen, service: isvc.Object, wanted: Wanted) -> Move:
     mark = seen.mark
     if isinstance(wanted, Settled) and not wanted.promoted:
@@ -207,7 +223,7 @@ def _split(  # noqa: PLR0911
         return _begin(seen, service)
     if now.ended:
         return Refuse(SERVICE_EDITED, f"this rollout has ended: {now.stage}", "Start a new rollout")
-    replicas = canary_replicas(now.stable, percent)
+    replicas = canary_replicas(now.stable, percent, now.least)
     asked = replace(now, percent=percent, replicas=replicas)
     if replicas > now.replicas:
         grown = replace(now, replicas=replicas)

@@ -55,18 +55,22 @@ def end_note(attempt: int, *, promoted: bool, version: str) -> Note:
     return note(kind, word, f"all traffic goes to {version}", key=f"{attempt}-end")
 
 
-def pod_note(attempt: int, action: PodAction, *, replaced: bool) -> Note:
-    """Return what is told of a pod that alone carries a fail, or that is the only one."""
+def pod_note(attempt: int, action: PodAction, *, done: bool) -> Note:
+    """Return what is told of a pod that alone carries a fail, or that is the only one.
+
+    `done` says that it was replaced, or that there is a second one.
+    """
     if action.kind == "add":
-        message = (
-            f"what is seen may be the node of {action.pod}, the canary's only pod: "
-            "with a second one (minReplicas of the predictor) it can be told"
-        )
+        message = f"what is seen may be the node of {action.pod}, the canary's only pod: "
+        if done:
+            message += "it gets a second one, by which that can be told"
+            return note("Normal", "SecondPod", message, key=f"{attempt}-second-pod-made")
+        message += "with a second one (minReplicas of the predictor) it can be told"
         return note("Warning", "SecondPodWanted", message, key=f"{attempt}-second-pod")
     message = f"pod {action.pod} alone carries the fail: it is replaced once, and left out"
-    if not replaced:
+    if not done:
         message = f"pod {action.pod} alone carries the fail, and could not be replaced: delete it"
-    return note("Warning", "PodReplaced" if replaced else "PodEffect", message,
+    return note("Warning", "PodReplaced" if done else "PodEffect", message,
                 key=f"{attempt}-pod-{_key(action.pod)}")  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 Belongs here: the order of side effects on a cluster, what begins anew.
 Not here: deciding (`davy.rollout.decide`), when a tick is due (`davy.rollout.operator.handlers`),
-how a canary is taken away (`davy.rollout.operator.leaving`).
+how a rollout begins or goes on (`davy.rollout.operator.starting`), how a canary is taken away
+(`davy.rollout.operator.leaving`).
 
 Every tick reads the resource anew, so nothing hangs on what a watch has delivered. What was done is
 in the record (`davy.rollout.engine`), which arm is left in the cluster itself; the status is made
@@ -12,15 +13,10 @@ from both, and an operator that was killed anywhere goes on from them. The order
 2. the record's header, with the stable version;
 3. for each look its line in the record, then what it asks of the router, a note, the status;
 4. after the end: the leaving arm goes, in the steps of `davy.rollout.ports.Workload.settle`.
-
-Another spec begins anew. The bounds hold for one spec that was fixed before the evidence; one that
-was changed after looking at it has no such promise. So the canary gives its weight back, and a new
-record begins. Only ``paused`` and where Prometheus is may change meanwhile.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,12 +26,9 @@ from structlog.typing import FilteringBoundLogger
 from davy.core.clock import Clock
 from davy.core.errors import DavyError
 from davy.core.logging import get_logger
-from davy.rollout import conditions
-from davy.rollout.adapters.annotation_orders import AnnotationOrders
-from davy.rollout.engine import SETTLING, Engine
+from davy.rollout.engine import SETTLING
 from davy.rollout.kserve.moves import SERVICE_EDITED, SERVICE_GONE
 from davy.rollout.metrics import RolloutMetrics
-from davy.rollout.operator.claims import rival
 from davy.rollout.operator.deliveries import Deliveries, name_of
 from davy.rollout.operator.failures import (
     arms_of,
@@ -44,25 +37,12 @@ from davy.rollout.operator.failures import (
     weight_left_without_record,
 )
 from davy.rollout.operator.leaving import Leaving
-from davy.rollout.operator.notes import cause, end_note, last_note, look_note, note, pod_note
-from davy.rollout.operator.ports import (
-    Delivery,
-    Marks,
-    Note,
-    Places,
-    Pods,
-    Records,
-    Resource,
-    Rollouts,
-    SharedJournal,
-)
-from davy.rollout.operator.recorded import RecordedPackages, recorded_facts
-from davy.rollout.operator.trouble import RefusedRolloutError, trouble, wait_seconds
+from davy.rollout.operator.notes import end_note, look_note, note
+from davy.rollout.operator.pod_actions import PodActions
+from davy.rollout.operator.ports import Marks, Note, Places, Pods, Records, Resource, Rollouts
+from davy.rollout.operator.starting import Running, Starting
+from davy.rollout.operator.trouble import trouble, wait_seconds
 from davy.rollout.operator.turns import Turns
-from davy.rollout.pods import PodAction
-from davy.rollout.ports import Packages
-from davy.rollout.record import Record
-from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, Phase
 from davy.rollout.status import ENDED, Standing, Trouble, WeightsStatus, status_of
 
@@ -70,20 +50,6 @@ from davy.rollout.status import ENDED, Standing, Trouble, WeightsStatus, status_
 SETTLING_SECONDS = 1.0
 # Why the canary of a deleted rollout is left: it is no longer as the rollout made it.
 LET_GO = frozenset({SERVICE_GONE, SERVICE_EDITED})
-
-
-@dataclass(slots=True)
-class Running:
-    """What is kept of a rollout between two ticks; all of it can be made again."""
-
-    generation: int
-    attempt: int
-    engine: Engine
-    delivery: Delivery
-    orders: AnnotationOrders
-    journal: SharedJournal
-    said: tuple[str, str] | None = None
-    settled: bool = False
 
 
 @dataclass
@@ -110,12 +76,22 @@ class Reconciler:
     _running: dict[str, Running] = field(default_factory=dict)
     _failures: dict[str, int] = field(default_factory=dict)
     _turns: Turns = field(default_factory=Turns)
-    _claiming: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._deliveries = Deliveries(self.places)
         self._leaving = Leaving(
             self.rollouts, self.records, self.marks, self._deliveries, self.metrics
+        )
+        self._pod_actions = PodActions(self.rollouts, self.pods)
+        self._starting = Starting(
+            self.rollouts,
+            self.records,
+            self.places,
+            self._deliveries,
+            self._leaving,
+            self._pod_actions,
+            self.clock,
+            self.metrics,
         )
 
     def tick(self, namespace: str, name: str, uid: str) -> float | None:
@@ -194,7 +170,7 @@ class Reconciler:
     def _go_on(self, resource: Resource) -> float | None:
         running = self._running.get(resource.uid)
         if running is None or running.generation != resource.generation:
-            running = self._start(resource)
+            running = self._starting.running(resource)
             if running is None:
                 return SETTLING_SECONDS
             self._running[resource.uid] = running
@@ -247,18 +223,15 @@ class Reconciler:
             look_note(running.attempt, look, decision.action, decision.reason, decision.message),
         )
         if decision.pod_action is not None:
-            self._on_pod(resource, running.attempt, decision.pod_action)
+            self._pod_actions.take(
+                resource, running.attempt, decision.pod_action, running.delivery, engine.arms
+            )
         return replace(
             self._standing(resource, running),
             verdicts=decision.verdicts,
             weight=engine.observed.weight if engine.observed is not None else None,
             looked=self.clock.now(),
         )
-
-    def _on_pod(self, resource: Resource, attempt: int, action: PodAction) -> None:
-        """Replace a pod, or tell that a second one is wanted: that is for people to give."""
-        replaced = action.kind == "replace" and self.pods.replace(resource, action.pod)
-        self._tell(resource, pod_note(attempt, action, replaced=replaced))
 
     def _tell(self, resource: Resource, told: Note | None) -> None:
         if told is not None:
@@ -273,83 +246,6 @@ class Reconciler:
             said=running.said,
             record_uri=self.records.uri(resource, running.attempt),
         )
-
-    def _start(self, resource: Resource) -> Running | None:
-        """Return what goes on, or begins; None while an earlier canary goes."""
-        spec = resource.checked_spec()
-        self._claim(resource)
-        attempt = self.records.attempt(resource)
-        record = self._leaving.record(resource, attempt)
-        if record is not None and not self._goes_on(spec, record):
-            if not self._leaving.settled(resource, attempt, record):
-                return None
-            attempt, record = attempt + 1, None
-        attempt = max(attempt, 1)
-        delivery = self._deliveries.of(resource, attempt, spec.candidate, spec.mode)
-        stable = record.header.stable if record is not None else delivery.serving()
-        if stable == spec.candidate.version:
-            raise RefusedRolloutError(
-                conditions.REASON_NOTHING_TO_DO,
-                f"version '{stable}' serves already",
-                where=resource.where,
-                fix="Name another candidate",
-            )
-        # A promoted rollout whose next steps were edited has ended with the spec of its record.
-        ended = record is not None and record.phase == Phase.PROMOTED
-        orders = AnnotationOrders(resource.annotations, resource.uid)
-        journal = self.records.journal(resource, attempt)
-        packages: Packages = self.places.packages(spec.candidate)
-        if record is not None:
-            packages = RecordedPackages(record, packages)
-        engine = Engine(
-            record.spec() if record is not None and ended else spec,
-            name=name_of(resource),
-            stable=stable,
-            traffic=delivery,
-            metrics=self.places.metrics(resource, spec),
-            journal=journal,
-            packages=packages,
-            clock=self.clock,
-            metrics_of_rollout=self.metrics,
-            generation=resource.generation,
-            orders=orders,
-        )
-        running = Running(resource.generation, attempt, engine, delivery, orders, journal)
-        running.settled = resource.status.settled_attempt >= attempt
-        if record is not None:
-            running.said = cause(record)
-            # Told again in case it was not: what was told already stays as it is.
-            self._tell(resource, last_note(attempt, record))
-            asked = record.looks[-1].decision.pod_action if record.looks else None
-            if asked is not None:
-                self._on_pod(resource, attempt, PodAction(asked.kind, asked.pod))
-        return running
-
-    def _claim(self, resource: Resource) -> None:
-        if resource.status.claimed:
-            return
-        with self._claiming:
-            first = rival(resource, self.rollouts.listed(resource.namespace))
-            if first is not None:
-                raise RefusedRolloutError(
-                    conditions.REASON_ANOTHER_ROLLOUT,
-                    f"the InferenceService '{resource.service}' is held by rollout '{first.name}'",
-                    where=resource.where,
-                    fix="Wait until it has ended, then edit this one or create it again",
-                )
-            claim = Standing(generation=resource.generation)
-            status = status_of(claim, resource.status, self.clock.now())
-            self.rollouts.write_status(resource, status)
-
-    def _goes_on(self, spec: RolloutSpec, record: Record) -> bool:
-        """Whether a record is one of this spec."""
-        header = record.header
-        if header.canary != spec.candidate.version:
-            return False
-        if record.phase == Phase.PROMOTED:
-            return True
-        wanted = spec.with_indicators(list(recorded_facts(record).indicators))
-        return header.settings_hash == wanted.settings_hash()
 
     def _withdraw(self, resource: Resource) -> float | None:
         if not self._leaving.withdrawn(resource):
