@@ -13,7 +13,7 @@ from kubernetes import client
 from tests.cluster.bed.apiserver import ApiServer
 
 from davy.rollout.crd import GROUP, NAME, PLURAL, VERSION
-from davy.rollout.spec import RolloutSpec
+from davy.rollout.spec import RolloutSpec, Shadow
 
 pytestmark = pytest.mark.cluster
 
@@ -63,6 +63,14 @@ def test_defaults_are_filled_in_and_are_those_of_the_model(
     assert "prometheus" not in found["analysis"]
 
 
+def test_copies_before_the_first_weight_have_the_defaults_of_the_model(
+    apiserver: ApiServer, namespace: str
+) -> None:
+    made = create(apiserver, namespace, changed(lambda spec: spec.update(shadow={})))["spec"]
+    assert (made["shadow"]["requests"], made["shadow"]["tolerance"]) == (500, 0.1)
+    assert RolloutSpec.model_validate(made).shadow == Shadow()
+
+
 def test_a_hundred_steps_are_within_the_cost_of_the_rules(
     apiserver: ApiServer, namespace: str
 ) -> None:
@@ -80,6 +88,12 @@ BAD = {
     "weight 101": (lambda s: s.update(steps=[{"weight": 101}]), "less than or equal to 100"),
     "a baseline beside half of the traffic": (
         lambda s: s.update(steps=[{"weight": 50}], analysis={"baseline": True}), "at most 49"),
+    "copies for a canary of Knative mode": (
+        lambda s: s.update(shadow={}, traffic="Knative"), "cannot be reached before it has"),
+    "a tolerance that nobody counts": (
+        lambda s: s.update(shadow={"tolerance": 0.3}), "Unsupported value"),
+    "nothing that may differ": (
+        lambda s: s.update(shadow={"differences": 0}), "greater than 0"),
     "no step": (lambda s: s.update(steps=[]), "at least 1"),
     "a margin below 1": (
         lambda s: s["analysis"]["indicators"][0].update(ratio=0.9), "greater than or equal to 1"),

@@ -296,6 +296,11 @@ class RolloutSpec(_Spec):
             for name, rate in allowed.items()
         )
 
+    def allowances(self) -> dict[str, float]:
+        """Return the canary's rate that is tolerable of each thing that is judged."""
+        served = {criterion.name: criterion.allowance for criterion in self.criteria()}
+        return served | {item.name: item.allowance for item in self.shadow_criteria()}
+
     def _shares(self) -> float:
         own = self.shadow.share if self.shadow else 0.0
         return own + sum(indicator.share for indicator in self.analysis.indicators)

@@ -209,6 +209,7 @@ def _indicators(
 ) -> Iterator[IndicatorStanding]:
     share = spec.compared(state.weight)
     by_name = {criterion.name: criterion for criterion in spec.criteria()}
+    allowed = spec.allowances()
     for verdict in verdicts:
         criterion, evidence = by_name.get(verdict.indicator), state.evidence.get(verdict.indicator)
         needed = None
@@ -222,7 +223,7 @@ def _indicators(
             rate_lower=verdict.rate_lower,
             rate_upper=verdict.rate_upper,
             tolerable_ratio=criterion.ratio if criterion else None,
-            allowance=criterion.allowance if criterion else None,
+            allowance=allowed.get(verdict.indicator),
             requests=evidence.rate.requests if evidence else 0,
             events=evidence.rate.events if evidence else 0,
             needed=needed,

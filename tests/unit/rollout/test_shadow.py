@@ -47,6 +47,7 @@ from davy.rollout.series import (
 )
 from davy.rollout.shadow import NAMES, of_tolerance
 from davy.rollout.spec import RolloutSpec
+from davy.rollout.standing import standing_of
 from davy.rollout.state import Observation, Phase, State
 from davy.rollout.verdict import Counts
 
@@ -307,6 +308,10 @@ def test_people_are_told() -> None:
     text = explain(record, replay(record))
     assert f"{SHADOW_DIFFERENCES}: fail: at least" in text
     assert "served to nobody" in text
+    standing = {item.name: item for item in standing_of(record).indicators}
+    assert standing[SHADOW_DIFFERENCES].allowance == 0.01
+    assert standing[SHADOW_DIFFERENCES].events
+    assert standing["errors"].allowance == 0.01
     _, _, promoted = run()
     assert "unserved" in explain(promoted, replay(promoted))
     assert record_picture(promoted, replay(promoted))

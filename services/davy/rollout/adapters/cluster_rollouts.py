@@ -196,6 +196,7 @@ def standing_of_resource(found: Mapping[str, Any]) -> Standing:
 
 def _indicators(spec: RolloutSpec, status: ModelRolloutStatus) -> Iterator[IndicatorStanding]:
     limits = {criterion.name: criterion for criterion in spec.criteria()}
+    allowed = spec.allowances()
     counts = {item.indicator: item for item in status.evidence}
     for verdict in status.verdicts:
         limit, count = limits.get(verdict.indicator), counts.get(verdict.indicator)
@@ -207,7 +208,7 @@ def _indicators(spec: RolloutSpec, status: ModelRolloutStatus) -> Iterator[Indic
             rate_lower=verdict.rate_lower,
             rate_upper=verdict.rate_upper,
             tolerable_ratio=limit.ratio if limit else None,
-            allowance=limit.allowance if limit else None,
+            allowance=allowed.get(verdict.indicator),
             requests=count.canary_requests if count else None,
             events=count.canary_events if count else None,
         )
