@@ -16,8 +16,11 @@ from davy.rollout.decide import PAUSED
 from davy.rollout.forecast import Forecast, forecast
 from davy.rollout.record import DAVY, LookLine, Record, VerdictLine
 from davy.rollout.replay import resume
+from davy.rollout.sequential import RateEvidence
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, State
+from davy.rollout.status import VerdictStatus
+from davy.rollout.verdict import Criterion
 
 # The present rate is that of the last looks with counts, at most so many.
 RECENT_LOOKS = 30
@@ -42,6 +45,31 @@ class IndicatorStanding:
     requests: int | None = None
     events: int | None = None
     needed: Forecast | None = None
+
+    @classmethod
+    def of(
+        cls,
+        told: VerdictLine | VerdictStatus,
+        criterion: Criterion | None,
+        *,
+        requests: int | None,
+        events: int | None,
+        needed: Forecast | None = None,
+    ) -> IndicatorStanding:
+        """Return it by a verdict, what is tolerable where that is known, and counts."""
+        return cls(
+            name=told.indicator,
+            outcome=told.outcome,
+            ratio_lower=told.ratio_lower,
+            ratio_upper=told.ratio_upper,
+            rate_lower=told.rate_lower,
+            rate_upper=told.rate_upper,
+            tolerable_ratio=criterion.ratio if criterion else None,
+            allowance=criterion.allowance if criterion else None,
+            requests=requests,
+            events=events,
+            needed=needed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,24 +237,14 @@ def _indicators(
 ) -> Iterator[IndicatorStanding]:
     share = spec.compared(state.weight)
     by_name = {criterion.name: criterion for criterion in spec.criteria()}
-    allowed = spec.allowances()
     for verdict in verdicts:
         criterion, evidence = by_name.get(verdict.indicator), state.evidence.get(verdict.indicator)
         needed = None
         if criterion and evidence and verdict.outcome == "inconclusive" and 0 < share < 1:
             needed = forecast(criterion, evidence, share=share, canary_rate=rate)
-        yield IndicatorStanding(
-            name=verdict.indicator,
-            outcome=verdict.outcome,
-            ratio_lower=verdict.ratio_lower,
-            ratio_upper=verdict.ratio_upper,
-            rate_lower=verdict.rate_lower,
-            rate_upper=verdict.rate_upper,
-            tolerable_ratio=criterion.ratio if criterion else None,
-            allowance=allowed.get(verdict.indicator),
-            requests=evidence.rate.requests if evidence else 0,
-            events=evidence.rate.events if evidence else 0,
-            needed=needed,
+        seen = evidence.rate if evidence else RateEvidence()
+        yield IndicatorStanding.of(
+            verdict, criterion, requests=seen.requests, events=seen.events, needed=needed
         )
 
 

@@ -196,19 +196,12 @@ def standing_of_resource(found: Mapping[str, Any]) -> Standing:
 
 def _indicators(spec: RolloutSpec, status: ModelRolloutStatus) -> Iterator[IndicatorStanding]:
     limits = {criterion.name: criterion for criterion in spec.criteria()}
-    allowed = spec.allowances()
     counts = {item.indicator: item for item in status.evidence}
     for verdict in status.verdicts:
-        limit, count = limits.get(verdict.indicator), counts.get(verdict.indicator)
-        yield IndicatorStanding(
-            name=verdict.indicator,
-            outcome=verdict.outcome,
-            ratio_lower=verdict.ratio_lower,
-            ratio_upper=verdict.ratio_upper,
-            rate_lower=verdict.rate_lower,
-            rate_upper=verdict.rate_upper,
-            tolerable_ratio=limit.ratio if limit else None,
-            allowance=allowed.get(verdict.indicator),
+        count = counts.get(verdict.indicator)
+        yield IndicatorStanding.of(
+            verdict,
+            limits.get(verdict.indicator),
             requests=count.canary_requests if count else None,
             events=count.canary_events if count else None,
         )
