@@ -3,7 +3,7 @@
 Belongs here: what every image goes without, and why. Not here: what one of them does (its
 ``image.toml``); which packages there are (``requirements/``).
 
-``python3 prune.py IMAGE_JSON SITE_PACKAGES``; run in the image's build. A pattern that finds
+``python3 prune.py PRUNE_JSON SITE_PACKAGES``; run in the image's build. A pattern that finds
 nothing is an error: the wheel changed, and so must the pattern.
 """
 
@@ -80,5 +80,5 @@ def size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    image = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    sys.stdout.write(f"pruned {prune(Path(sys.argv[2]), image['prune']) / 1e6:.0f} MB\n")
+    patterns = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    sys.stdout.write(f"pruned {prune(Path(sys.argv[2]), patterns) / 1e6:.0f} MB\n")

@@ -2,14 +2,13 @@
 
 Belongs here: what counts, and the bound. Not here: the budgets (``image.toml``).
 
-``python3 weigh.py IMAGE_JSON FOLDER...``; run in the image's build. What counts is every file
+``python3 weigh.py BUDGET_MB FOLDER...``; run in the image's build. What counts is every file
 unpacked, one of several names once, but for a model package: how large a model is, is its owner's
 affair.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +39,9 @@ def judge(megabytes: float, budget: float) -> str | None:
 
 
 if __name__ == "__main__":
-    image = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    budget = float(sys.argv[1])
     total = weight([Path(name) for name in sys.argv[2:]]) / 1e6
-    wrong = judge(total, image["budget_mb"])
+    wrong = judge(total, budget)
     if wrong:
         sys.exit(f"weigh: {wrong}")
-    sys.stdout.write(f"weighs {total:.0f} of {image['budget_mb']} MB\n")
+    sys.stdout.write(f"weighs {total:.0f} of {budget:.0f} MB\n")

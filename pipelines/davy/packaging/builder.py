@@ -6,6 +6,7 @@ Belongs here: the builders, their commands, what a context shares. Not here: wha
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,6 @@ from davy.core.errors import (
     NotFoundError,
     TemporaryError,
 )
-from davy.core.files import to_json
 from davy.packaging.recipe import Recipe
 
 BASE = "docker.io/library/debian:bookworm-slim"
@@ -147,6 +147,7 @@ def command(
         "DEBIAN": base,
         "PROGRAMS": " ".join(recipe.programs),
         "SOURCES": " ".join(recipe.sources),
+        "BUDGET_MB": str(recipe.budget_mb),
         "NAME": name.rpartition("/")[2],
         "VERSION": version,
         "WORKDIR": recipe.workdir,
@@ -180,7 +181,7 @@ def identifier_file(context: Path) -> Path:
 
 
 def lay_out(context: Path, files: Path, name: str, recipe: Recipe) -> None:
-    """Write what every context has: our scripts, the recipe, the program that starts it.
+    """Write what every context has: our scripts, what to prune, the program that starts it.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def lay_out(context: Path, files: Path, name: str, recipe: Recipe) -> None:
     for script in SCRIPTS:
         shutil.copy(files / script, context / script)
     shutil.copy(files / name / "serve", context / "app" / "bin" / "serve")
-    (context / "image.json").write_text(to_json(recipe), encoding="utf-8")
+    (context / "prune.json").write_text(json.dumps(recipe.prune, indent=1), encoding="utf-8")
 
 
 def build(

@@ -91,6 +91,7 @@ def test_labels_name_base_and_place_of_the_id(tmp_path: Path) -> None:
     assert options(arguments, "--tag") == ["tiny:1"]
     assert options(arguments, "--build-arg") == [
         "DEBIAN=localhost/debian:12",
+        "BUDGET_MB=1",
         "NAME=tiny",
         "VERSION=1",
         "WORKDIR=/app",
@@ -125,7 +126,7 @@ def test_a_context_has_the_scripts_the_recipe_and_the_program_that_starts(tmp_pa
         for p in (tmp_path / "context").rglob("*")
         if p.is_file()
     }
-    assert found == {*SCRIPTS, "image.json", "app/bin/serve"}
+    assert found == {*SCRIPTS, "prune.json", "app/bin/serve"}
     with pytest.raises(NotFoundError, match="Run it in a checkout"):
         lay_out(tmp_path / "other", tmp_path, "operator", RECIPE)
 
