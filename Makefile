@@ -52,6 +52,7 @@ bench-detector: setup ## The detector beside a bare endpoint on a million events
 
 bench-rollout: setup ## The gate beside others' judges on a day of looks; 15 minutes of CPU; writes its table
 	.venv/bin/python -m tests.benchmarks.bench_rollout_day
+	.venv/bin/python -m tests.benchmarks.bench_rollout_baseline
 
 bench: setup ## Benchmarks; writes their tables into the READMEs
 	.venv/bin/python -m tests.benchmarks.bench_rollout

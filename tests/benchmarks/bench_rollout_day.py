@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from scipy import stats
 from tests.benchmarks.page import ROOT, Block
-from tests.benchmarks.rollout import nodes
+from tests.benchmarks.rollout.cost import a_day_of_looks
 from tests.benchmarks.rollout.day import Day, run
+from tests.benchmarks.rollout.figures import broken, share
 from tests.benchmarks.rollout.rivals import NEVER
 from tests.benchmarks.rollout.streams import (
     DEFECTS,
@@ -34,19 +33,18 @@ from tests.benchmarks.rollout.streams import (
     Defect,
     Traffic,
 )
-
-from davy.rollout.decide import decide
-from davy.rollout.spec import RolloutSpec
-from davy.rollout.state import Observation, Phase, State
-from davy.rollout.verdict import Counts
+from tests.benchmarks.rollout.tables import (
+    Tuned,
+    default_rows,
+    defect_rows,
+    healthy_rows,
+    node_rows,
+)
 
 BLOCK = Block(ROOT / "services/davy/rollout/README.md", "bench-day")
 WEIGHTS = (0.01, 0.05, 0.10, 0.50)
-PROMISE = 0.05
 # What all but Davy are allowed in the table of defects.
 TUNED_TO = 0.05
-# A threshold for each rival and weight.
-Tuned = Mapping[tuple[str, float], float]
 
 PAGE = """
 {rate:g} requests a second, a look every {look:g} s for a day ({looks:,} looks), one step at the \
@@ -93,201 +91,6 @@ the caution costs, in canary requests.
 A day of looks at one rollout, two indicators: {seconds:.1f} s of CPU; the dearest look \
 {dearest:.1f} ms. The whole benchmark: {minutes:.0f} CPU minutes.
 """
-
-
-def interval(k: int, n: int) -> tuple[float, float]:
-    """Clopper–Pearson, 95 %."""
-    low = float(stats.beta.ppf(0.025, k, n - k + 1)) if k else 0.0
-    high = float(stats.beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
-    return low, high
-
-
-def share(which: np.ndarray) -> str:
-    """Return a share with its interval."""
-    low, high = interval(int(which.sum()), which.size)
-    return f"{which.mean():.1%} ({low:.1%}–{high:.1%})"
-
-
-def broken(which: np.ndarray) -> bool:
-    """Return whether more are wrong than the promise explains (99.9 %)."""
-    return int(which.sum()) > float(stats.binom.ppf(0.999, which.size, PROMISE))
-
-
-def median(values: np.ndarray, which: np.ndarray) -> float:
-    """Return the median of some; infinite when there are none."""
-    return float(np.median(values[which])) if which.any() else float("inf")
-
-
-def number(value: float) -> str:
-    """Return a median of requests as text."""
-    return f"{value:,.0f}" if np.isfinite(value) else "–"
-
-
-def duration(looks: np.ndarray, which: np.ndarray) -> str:
-    """Return the median time until a look."""
-    seconds = median((looks + 1) * LOOK, which)
-    if not np.isfinite(seconds):
-        return "–"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def healthy_rows(days: Sequence[tuple[str, Day]], tuned: Tuned) -> Iterator[str]:
-    """Yield the table of tolerable canaries."""
-    names = [judged.name for judged in days[0][1].rivals]
-    yield from _header(
-        [
-            *("canary, traffic", "weight", "rolled back (95 %)", "any fail in the day (95 %)"),
-            *("promoted", "canary requests", "time"),
-            *(f"{name}: default, adjusted" for name in names),
-        ]
-    )
-    for name, day in days:
-        cells = [
-            name,
-            f"{day.weight:.0%}",
-            share(day.rolled_back),
-            share(day.fails_ever < NEVER),
-            f"{day.promoted.mean():.1%}",
-            number(median(day.requests_at["passed"], day.promoted)),
-            duration(day.passed, day.promoted),
-        ]
-        for judged in day.rivals:
-            default = (judged.rolls_back(judged.default) < NEVER).mean()
-            adjusted = (judged.rolls_back(tuned[judged.name, day.weight]) < NEVER).mean()
-            cells.append(f"{default:.1%}, {adjusted:.1%}")
-        yield _row(cells)
-
-
-def defect_rows(
-    days: Sequence[Day], tuned: Tuned, without: str, tally: list[bool], *, strict: bool
-) -> Iterator[str]:
-    """Yield a table of canaries that are worse.
-
-    `tally` takes whether Davy was soonest; `strict` is Davy that tolerates no ratio above 1;
-    `without` names the rival that is asked another question.
-    """
-    rivals = [judged.name for judged in days[0].rivals if judged.name != without]
-    own_head = ["rolled back", "canary requests", "time"]
-    if not strict:
-        own_head[1:1] = ["promoted", "undecided"]
-    yield from _header(
-        ["defect", "weight", *own_head, *(f"{name}: rolled back, requests" for name in rivals)]
-    )
-    for day in days:
-        look = day.fails_strict if strict else day.failed
-        back = look < NEVER if strict else day.rolled_back
-        own = median(day.requests_at["strict" if strict else "failed"], back)
-        cells = [day.defect.name, f"{day.weight:.0%}", f"{back.mean():.1%}"]
-        if not strict:
-            undecided = ~back & ~day.promoted
-            cells += [f"{day.promoted.mean():.1%}", f"{undecided.mean():.1%}"]
-        cells += [number(own), duration(look, back)]
-        soonest = True
-        for judged in day.rivals:
-            if judged.name == without:
-                continue
-            minute = judged.rolls_back(tuned[judged.name, day.weight])
-            found = minute < NEVER
-            theirs = median(day.requests_until(minute), found)
-            better = found.mean() > back.mean() + 0.02 or (
-                found.mean() >= back.mean() - 0.02 and theirs < own
-            )
-            soonest = soonest and not better
-            text = f"{found.mean():.1%}, {number(theirs)}"
-            cells.append(f"**{text}**" if better else text)
-        tally.append(soonest)
-        yield _row(cells)
-
-
-def default_rows(days: Sequence[Day]) -> Iterator[str]:
-    """Yield what the others do by default: rolled back first, promoted first."""
-    names = [judged.name for judged in days[0].rivals]
-    yield from _header(["canary", "weight", "Davy", *names])
-    for day in days:
-        cells = [day.defect.name, f"{day.weight:.0%}"]
-        cells.append(f"{day.rolled_back.mean():.1%}, {day.promoted.mean():.1%}")
-        for judged in day.rivals:
-            back = judged.rolls_back(judged.default)
-            if judged.promotes is None:
-                cells.append(f"{(back < NEVER).mean():.1%}, –")
-            else:
-                first = (back <= judged.promotes) & (back < NEVER)
-                promoted = (judged.promotes < NEVER) & ~first
-                cells.append(f"{first.mean():.1%}, {promoted.mean():.1%}")
-        yield _row(cells)
-
-
-def node_rows(runs: int) -> Iterator[str]:
-    """Yield the table of pods that are not alike."""
-    head = ["canary"] + [
-        f"{pods} pod{'s' * (pods > 1)}: each fail believed, as it is" for pods in (1, 2, 4)
-    ]
-    yield from _header(head)
-    for index, effect in enumerate(nodes.EFFECTS):
-        cells = [effect.name]
-        for pods in (1, 2, 4):
-            rng = np.random.default_rng([2017, 4, index, pods])
-            found = nodes.run(effect, pods, 0.10, runs, rng)
-            parts = []
-            for look in (found.believing, found.robust):
-                back = look < NEVER
-                text = f"{back.mean():.1%}"
-                if effect.model > 1 and back.any():
-                    n = (np.median(look[back]) + 1) * found.requests_a_look
-                    text += f" after {n:,.0f}"
-                parts.append(text)
-            cells.append(", ".join(parts))
-        yield _row(cells)
-
-
-def a_day_of_looks() -> tuple[float, float]:
-    """Return the CPU seconds of a day of looks at one rollout, and of its dearest look.
-
-    Two indicators, one of them at its margin, so that nothing is decided all day.
-    """
-    spec = RolloutSpec.model_validate(
-        {
-            "candidate": {"version": "canary"},
-            "steps": [{"weight": 10}],
-            "analysis": {
-                "interval": "10s",
-                "deadline": "48h",
-                "indicators": [{"name": "errors"}, {"name": "slow"}],
-                "vetoes": [],
-            },
-        }
-    )
-    start, rng = datetime(2017, 1, 2, tzinfo=UTC), np.random.default_rng(0)
-    state = State(phase=Phase.PROGRESSING, step=0, weight=10, started=start, honoured_since=start)
-    began, dearest = time.process_time(), 0.0
-    for number in range(LOOKS):
-        end = start + timedelta(seconds=LOOK * (number + 1))
-        rates = ((ERRORS, 1.5 * ERRORS), (SLOW, 1.5 * SLOW))
-        errors, slow = (
-            Counts(900, int(rng.binomial(900, s)), 100, int(rng.binomial(100, c))) for s, c in rates
-        )
-        seen = Observation(
-            weight=10,
-            counts={"errors": errors, "slow": slow},
-            start=end.timestamp() - LOOK,
-            end=end.timestamp(),
-        )
-        before = time.process_time()
-        decision = decide(spec, state, seen, end)
-        dearest = max(dearest, time.process_time() - before)
-        if decision.action != "hold":
-            raise RuntimeError(f"decided at look {number}: the day is shorter than a day")
-        state = decision.state
-    return time.process_time() - began, dearest
-
-
-def _header(cells: Sequence[str]) -> Iterator[str]:
-    yield _row(cells)
-    yield "|" + "---|" * len(cells)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from tests.benchmarks.page import Block
 
 from davy.core.errors import InvalidInputError
 
-MODULES = ("drift", "outlier", "reload", "rollout", "rollout_day", "start")
+MODULES = ("drift", "outlier", "reload", "rollout", "rollout_baseline", "rollout_day", "start")
 BLOCKS = [(f"tests.benchmarks.bench_{name}", "BLOCK") for name in MODULES]
 BLOCKS.append(("tests.benchmarks.serving.report", "BLOCK"))
 
