@@ -63,8 +63,8 @@ def main() -> None:
     footnote = (
         f"MB (10^6 bytes) of all files unpacked. One start each on {os.cpu_count()} cores, at load "
         f"{os.getloadavg()[0]:.1f} when the last row was written; of the pipeline, the step "
-        "`prepare-data` of 20 households to its end; the predictor drains for 6 s, and every request "
-        "of 4 clients meanwhile is answered. Written by `make images`."
+        "`prepare-data` of 20 households to its end; the predictor drains for 6 s, and each "
+        "request of 4 clients meanwhile is answered. Written by `make images`."
     )
     order = [default_name(*name.partition("-")[::2]) for name in IMAGES]
     text = table(BLOCK.page.read_text(encoding="utf-8"), rows, order, footnote)
