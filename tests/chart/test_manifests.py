@@ -18,7 +18,7 @@ DEFAULT = CHART / "ci/default-values.yaml"
 # Of who made an object, not of the object.
 HELM_LABELS = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 # Installed by commands of their own: k8s/README.md.
-APART = ("crds.install=false", "monitoring.rules=false")
+APART = ("crds.install=false", "monitoring.rules=false", "monitoring.dashboards.enabled=false")
 
 
 def same(item: Object) -> Object:
@@ -60,16 +60,20 @@ def test_no_overlay_is_left_out() -> None:
     assert {path.name for path in OVERLAYS.iterdir()} == {"gateway", "knative", "namespaced"}
 
 
-def test_the_rules_made_by_the_documented_command_are_those_of_the_chart(clients: Clients) -> None:
+@pytest.mark.parametrize("name", ["rules", "dashboards"])
+def test_what_the_documented_command_makes_is_that_of_the_chart(
+    clients: Clients, name: str
+) -> None:
     done = subprocess.run(
-        [str(clients.kubectl), "create", "configmap", "davy-rules",
-         "--dry-run=client", "-o", "yaml", f"--from-file={ROOT / 'monitoring/rules'}"],
+        [str(clients.kubectl), "create", "configmap", f"davy-{name}",
+         "--dry-run=client", "-o", "yaml", f"--from-file={ROOT / 'monitoring' / name}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     made: dict[str, Any] = yaml.safe_load(done.stdout)
-    (chart,) = (item for item in rendered(DEFAULT) if item["metadata"]["name"] == "davy-rules")
-    assert {name: text.rstrip() for name, text in made["data"].items()} == {
-        name: text.rstrip() for name, text in chart["data"].items()
+    (chart,) = (item for item in rendered(DEFAULT) if item["metadata"]["name"] == f"davy-{name}")
+    assert made["data"]
+    assert {file: text.rstrip() for file, text in made["data"].items()} == {
+        file: text.rstrip() for file, text in chart["data"].items()
     }
 
 

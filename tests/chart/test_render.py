@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ def test_the_rules_are_the_committed_ones_either_way() -> None:
     groups = one(rendered(KNATIVE), "PrometheusRule", "davy")["spec"]["groups"]
     assert groups == [g for text in rules().values() for g in yaml.safe_load(text)["groups"]]
     assert not {"ConfigMap", "PrometheusRule"} & {i["kind"] for i in rendered(NAMESPACED)}
+
+
+def test_the_dashboards_are_the_committed_ones_with_the_sidecars_label() -> None:
+    found = one(rendered(DEFAULT), "ConfigMap", "davy-dashboards")
+    folder = ROOT / "monitoring/dashboards"
+    assert {name: json.loads(text) for name, text in found["data"].items()} == {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")
+    }
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
 def test_pods_are_found_by_annotations_or_by_monitors_and_never_by_both() -> None:
