@@ -296,10 +296,10 @@ class RolloutSpec(_Spec):
             for name, rate in allowed.items()
         )
 
-    def allowances(self) -> dict[str, float]:
-        """Return the canary's rate that is tolerable of each thing that is judged."""
-        served = {criterion.name: criterion.allowance for criterion in self.criteria()}
-        return served | {item.name: item.allowance for item in self.shadow_criteria()}
+    def limits(self) -> dict[str, Criterion | ShadowCriterion]:
+        """Return what is tolerable of each thing that is judged, by its name."""
+        judged: tuple[Criterion | ShadowCriterion, ...] = self.criteria()
+        return {criterion.name: criterion for criterion in judged + self.shadow_criteria()}
 
     def _shares(self) -> float:
         own = self.shadow.share if self.shadow else 0.0

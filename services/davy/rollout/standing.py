@@ -17,6 +17,7 @@ from davy.rollout.forecast import Forecast, forecast
 from davy.rollout.record import DAVY, LookLine, Record, VerdictLine
 from davy.rollout.replay import resume
 from davy.rollout.sequential import RateEvidence
+from davy.rollout.shadow import ShadowCriterion
 from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import FINAL, State
 from davy.rollout.status import VerdictStatus
@@ -50,7 +51,7 @@ class IndicatorStanding:
     def of(
         cls,
         told: VerdictLine | VerdictStatus,
-        criterion: Criterion | None,
+        criterion: Criterion | ShadowCriterion | None,
         *,
         requests: int | None,
         events: int | None,
@@ -64,7 +65,7 @@ class IndicatorStanding:
             ratio_upper=told.ratio_upper,
             rate_lower=told.rate_lower,
             rate_upper=told.rate_upper,
-            tolerable_ratio=criterion.ratio if criterion else None,
+            tolerable_ratio=criterion.ratio if isinstance(criterion, Criterion) else None,
             allowance=criterion.allowance if criterion else None,
             requests=requests,
             events=events,
@@ -236,11 +237,12 @@ def _indicators(
     spec: RolloutSpec, state: State, verdicts: Sequence[VerdictLine], rate: float | None
 ) -> Iterator[IndicatorStanding]:
     share = spec.compared(state.weight)
-    by_name = {criterion.name: criterion for criterion in spec.criteria()}
+    by_name = spec.limits()
     for verdict in verdicts:
         criterion, evidence = by_name.get(verdict.indicator), state.evidence.get(verdict.indicator)
         needed = None
-        if criterion and evidence and verdict.outcome == "inconclusive" and 0 < share < 1:
+        undecided = verdict.outcome == "inconclusive"
+        if isinstance(criterion, Criterion) and evidence and undecided and 0 < share < 1:
             needed = forecast(criterion, evidence, share=share, canary_rate=rate)
         seen = evidence.rate if evidence else RateEvidence()
         yield IndicatorStanding.of(

@@ -195,7 +195,7 @@ def standing_of_resource(found: Mapping[str, Any]) -> Standing:
 
 
 def _indicators(spec: RolloutSpec, status: ModelRolloutStatus) -> Iterator[IndicatorStanding]:
-    limits = {criterion.name: criterion for criterion in spec.criteria()}
+    limits = spec.limits()
     counts = {item.indicator: item for item in status.evidence}
     for verdict in status.verdicts:
         count = counts.get(verdict.indicator)
