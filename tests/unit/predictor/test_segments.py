@@ -1,6 +1,8 @@
 """Which segment a request is in, and that no client can make another series."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -10,19 +12,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from davy.core.clock import SystemClock
 from davy.core.errors import ConfigurationError
 from davy.packaging.contract import Contract
 from davy.packaging.package import Package
+from davy.predictor.admission import Limits
+from davy.predictor.batcher import Batcher
+from davy.predictor.catalogue import Catalogue, Models, Served
 from davy.predictor.families import MetricFamilies
+from davy.predictor.http import Answer
+from davy.predictor.lane import Asked, Lane
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
+from davy.predictor.payload import NoSink
 from davy.predictor.plane import DataPlane
 from davy.predictor.segments import MOST_COMBINATIONS, SegmentReader, Segments, problem
 from davy.predictor.settings import PredictorSettings
+from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
 from davy.predictor.verify import check
 from davy.protocol.tensors import tensor
-from davy.protocol.v2 import InferRequest
+from davy.protocol.v2 import InferRequest, encode_request
 
 SPLIT = (
     "davy_requests_total",
@@ -241,17 +251,58 @@ def test_scores_and_requests_are_counted_where_they_belong(
         plane.metrics.request("ok", 0.1, plane.segment(request))
     plane.metrics.request("shed", 0.0)
 
-    def total(name: str, **wanted: str) -> float:
-        return sum(
-            sample.value
-            for family in registry.collect()
-            for sample in family.samples
-            if sample.name == name and wanted.items() <= sample.labels.items()
-        )
+    assert total(registry, "davy_predictions_total", country="de", tier="gold") == 3
+    assert total(registry, "davy_predictions_total", country="other", tier="gold") == 2
+    assert total(registry, "davy_predictions_total", tier="other") == 0
+    assert total(registry, "davy_requests_total", country="at") == 1
+    shed = {"country": "other", "tier": "other", "outcome": "shed"}
+    assert total(registry, "davy_requests_total", **shed) == 1
+    assert total(registry, "davy_request_seconds_count", country="de") == 1
 
-    assert total("davy_predictions_total", country="de", tier="gold") == 3
-    assert total("davy_predictions_total", country="other", tier="gold") == 2
-    assert total("davy_predictions_total", tier="other") == 0
-    assert total("davy_requests_total", country="at") == 1
-    assert total("davy_requests_total", country="other", tier="other", outcome="shed") == 1
-    assert total("davy_request_seconds_count", country="de") == 1
+
+def total(registry: CollectorRegistry, metric: str, **wanted: str) -> float:
+    return sum(
+        sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == metric and wanted.items() <= sample.labels.items()
+    )
+
+
+class StandInClient:
+    """Whoever asked; it keeps the answer."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+
+    def tell(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+def test_requests_of_one_turn_are_counted_each_in_its_own(
+    package: Package, model: Model, registry: CollectorRegistry
+) -> None:
+    clock = SystemClock()
+    batcher = Batcher(Limits(inline_seconds=10.0), clock)
+    plane = replace(counting(model, registry, {"country": ["de", "at"]}), batcher=batcher)
+    models = Models(Catalogue((Served(plane, NoSink(), package.path),)))
+    clients = [StandInClient() for _ in range(7)]
+
+    async def go() -> None:
+        lane = Lane(models, batcher, clock=clock, turns=Turns(clock), max_body_bytes=10_000)
+        route = lane.route(b"/v2/models/tiny/infer")
+        assert route is not None
+        for client, country in zip(clients, ["de", "at", "de", "fr", "de", "at", "?"], strict=True):
+            body = encode_request(asked({"country": country}, **features(2))).body
+            lane.take(Asked(client, route, [], body[: 9 if country == "?" else None]))
+        async with asyncio.timeout(10):
+            while any(client.answer is None for client in clients):
+                await asyncio.sleep(0.001)
+
+    asyncio.run(go())
+    batcher.close()
+    assert [client.answer and client.answer.status for client in clients] == [200] * 6 + [400]
+    for country, count in (("de", 3), ("at", 2), ("other", 1)):
+        assert total(registry, "davy_requests_total", country=country, outcome="ok") == count
+        assert total(registry, "davy_predictions_total", country=country) == 2 * count
+    assert total(registry, "davy_requests_total", country="other", outcome="client_error") == 1
