@@ -355,11 +355,11 @@ class Cluster:
         return name
 
     @contextmanager
-    def served(self, weight: float = 0.03) -> Iterator[Served]:
-        """A namespace for one InferenceService; all of it goes at the end."""
+    def served(self, stable: Package | None = None) -> Iterator[Served]:
+        """A namespace for one InferenceService of a package; all of it goes at the end."""
         namespace = self.new_namespace("isvc")
         try:
-            yield Served(self, namespace, self.package(weight))
+            yield Served(self, namespace, stable or self.package(0.03))
         finally:
             objects = client.CustomObjectsApi(self.api)
             found = objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from tests.cluster.bed.services import eventually
 from tests.cluster.node.cluster import PATIENCE, Cluster, failed
 from tests.cluster.node.installed import Davy
+from tests.fixtures.tiny_package import write_watched_package
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
@@ -32,13 +31,25 @@ def test_prometheus_counts_what_the_pods_have_answered(cluster: Cluster) -> None
 
 
 def test_the_detector_takes_the_payload_events_of_pods(cluster: Cluster, davy: Davy) -> None:
-    with cluster.served() as served:
+    # One that says what is usual: another is not watched.
+    package = write_watched_package(cluster.folder, weight=0.04)
+    with cluster.served(package) as served:
         served.create(DAVY_PREDICTOR_PAYLOAD_URL=davy.detector_url)
-        before = _events(davy, served.stable.contract.version)
+        version = package.contract.version
+        before = _told(davy, "davy_detector_events_total", version)
         assert failed(served.ask_many(REQUESTS)) == {}
+
+        def events() -> float:
+            return _told(davy, "davy_detector_events_total", version) - before
+
         eventually(
-            "requests and responses are taken",
-            lambda: _events(davy, served.stable.contract.version) - before >= 2 * REQUESTS,
+            "every request and response is taken", lambda: events() >= 2 * REQUESTS, PATIENCE
+        )
+        # They fill two windows: all rows are alike, which the reference's are not.
+        drifted = 'status="drift"'
+        eventually(
+            "a window has drifted",
+            lambda: _told(davy, "davy_detector_windows_total", version, drifted),
             PATIENCE,
         )
 
@@ -48,12 +59,11 @@ def _counted(cluster: Cluster, namespace: str) -> float:
     return float(found[0]["value"][1]) if found else 0.0
 
 
-def _events(davy: Davy, version: str) -> float:
+def _told(davy: Davy, metric: str, version: str, label: str = "") -> float:
+    """Return what the detector says of a version."""
     (pod,) = davy.pods("detector")
-    lines = davy.metrics("detector", pod).splitlines()
-    counts = (
+    return sum(
         float(line.rpartition(" ")[2])
-        for line in lines
-        if re.match(r"davy_detector_events_total\{", line) and f'version="{version}"' in line
+        for line in davy.metrics("detector", pod).splitlines()
+        if line.startswith(f"{metric}{{") and f'version="{version}"' in line and label in line
     )
-    return sum(counts)
