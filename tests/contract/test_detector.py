@@ -103,7 +103,7 @@ def test_a_quiet_stream_stays_quiet_and_a_broken_one_is_active_within_two_window
         ours = [line for line in lint.stderr.splitlines() if line.startswith("davy_")]
         assert ours == []
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()
