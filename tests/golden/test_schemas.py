@@ -33,6 +33,7 @@ def test_files_by_people_are_closed_and_files_by_machines_open() -> None:
               documents().items()}  # fmt: skip
     assert closed == {
         "task.schema.json": False,
+        "table_task.schema.json": False,
         "contract.schema.json": True,
         "manifest.schema.json": True,
         "outlier.schema.json": True,

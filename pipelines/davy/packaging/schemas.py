@@ -1,4 +1,4 @@
-"""The JSON Schemas that Davy publishes: of the task, the contract, the manifest and the scorer.
+"""The JSON Schemas that Davy publishes: of tasks, the contract, the manifest and the scorer.
 
 Belongs here: which are published, under which name. Not here: the models they are made from.
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from davy.core.files import write_atomic
+from davy.data.table_task import TableTask
 from davy.data.task import Task
 from davy.outlier.document import OutlierDocument
 from davy.packaging.contract import Contract
@@ -21,6 +22,7 @@ from davy.packaging.manifest import Manifest
 
 PUBLISHED: dict[str, type[BaseModel]] = {
     "task": Task,
+    "table_task": TableTask,
     "contract": Contract,
     "manifest": Manifest,
     "outlier": OutlierDocument,
