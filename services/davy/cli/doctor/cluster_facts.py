@@ -7,7 +7,7 @@ Not here: what follows (`davy.cli.doctor.cluster`, `davy.cli.doctor.scraping`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -121,7 +121,7 @@ def look(
         found += _gateway(objects, question, services or ())
     found += _workloads(objects, question, clock)
     found.append(cluster.permissions(question.role, _reviews(api, question), question.namespace))
-    found += _prometheus(question, services or (), clock, transport)
+    found += _prometheus(question, services, clock, transport)
     return found
 
 
@@ -182,7 +182,7 @@ def clock_finding(date: str | None, start: datetime, took: float, other: str) ->
 
 
 def _gateway(
-    objects: KubernetesObjects, question: Question, services: tuple[dict[str, Any], ...] | Any
+    objects: KubernetesObjects, question: Question, services: Sequence[Mapping[str, Any]]
 ) -> list[Finding]:
     config = _may(lambda: objects.get(_CONFIG_MAPS, question.kserve, "inferenceservice-config"))
     _, default, _ = cluster.kserve_configuration(config, False)
@@ -243,7 +243,7 @@ def _allowed(api: Any, question: Question, right: Right) -> bool | None:
 
 def _prometheus(
     question: Question,
-    services: tuple[dict[str, Any], ...] | Any,
+    services: Sequence[Mapping[str, Any]] | None,
     clock: Clock,
     transport: httpx.BaseTransport | None,
 ) -> list[Finding]:

@@ -29,7 +29,9 @@ def unreachable(url: str, problem: str) -> Finding:
     )
 
 
-def arms(url: str, answer: Any, services: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
+def arms(
+    url: str, answer: Any, services: Sequence[Mapping[str, Any]] | None
+) -> tuple[Finding, ...]:
     """Judge what it answers to the query of `MODEL_INFO`.
 
     Parameters
@@ -38,12 +40,15 @@ def arms(url: str, answer: Any, services: Sequence[Mapping[str, Any]]) -> tuple[
         Its address.
     answer : object
         The decoded body of an instant query, whatever it is.
-    services : sequence of mapping
-        The InferenceServices whose arms it should scrape.
+    services : sequence of mapping, optional
+        The InferenceServices whose arms it should scrape; None when they may not be listed.
     """
     series = _series(answer)
     if series is None:
         return (unreachable(url, "answers what no Prometheus would"),)
+    if services is None:
+        said = f"{url} answers; which InferenceServices it should scrape may not be listed"
+        return (skip(CHECK, said, "Run it with the rights of a person for that"),)
     if not services:
         return (skip(CHECK, f"{url} answers; there is no InferenceService to look for"),)
     found = [ok(CHECK, f"{url} answers")]

@@ -34,7 +34,12 @@ def test_an_answer_that_is_none_fails(body: Any) -> None:
 
 def test_no_service_is_nothing_to_look_for() -> None:
     (found,) = scraping.arms(URL, answer(), [])
-    assert found.level == Level.SKIP
+    assert (found.level, "no InferenceService" in found.says) == (Level.SKIP, True)
+
+
+def test_services_that_may_not_be_listed_are_not_said_to_be_none() -> None:
+    (found,) = scraping.arms(URL, answer(), None)
+    assert (found.level, "may not be listed" in found.says) == (Level.SKIP, True)
 
 
 @pytest.mark.parametrize(
