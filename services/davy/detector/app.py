@@ -76,6 +76,9 @@ def build_app(
     async def windows(_: Request) -> Response:
         return JSONResponse(parts.consumer.report())
 
+    async def drift(_: Request) -> Response:
+        return JSONResponse(parts.watcher.drift())
+
     def stopped() -> bool:
         return any(worker.done() for worker in workers)
 
@@ -94,6 +97,7 @@ def build_app(
             Route("/labels", posts.labels, methods=["POST"]),
             Route("/metrics", metrics),
             Route("/windows", windows),
+            Route("/drift", drift),
             Route("/health/live", live),
             Route("/health/ready", ready),
         ],

@@ -1,4 +1,4 @@
-"""What GET /windows answers.
+"""What GET /windows and GET /drift answer.
 
 Belongs here: the watcher's records as plain objects, fit for JSON. Not here: routes, tables.
 """
@@ -30,6 +30,31 @@ def report(
             for version, failure in failures.items()
         ],
         "dropped": dict(dropped),
+    }
+
+
+def drift(watched: Iterable[Watched]) -> dict[str, Any]:
+    """Return what has drifted of every version: those active, and the last window's verdicts.
+
+    ``streaks`` says in how many windows in a row a feature has drifted, or has not.
+    """
+    return {"versions": [_drift(item) for item in watched]}
+
+
+def _drift(watched: Watched) -> dict[str, Any]:
+    last = _tested(watched.history[-1]) if watched.history else None
+    return {
+        "model": watched.subject.model,
+        "version": watched.subject.version,
+        "active": [{"feature": f, "detector": d} for f, d in watched.active],
+        "streaks": [
+            {"feature": f, "detector": d, "drifted": streak.drifted, "quiet": streak.quiet}
+            for (f, d), streak in sorted(watched.streaks.items())
+        ],
+        "window": {name: last[name] for name in ("start", "end", "rows", "scored", "status")}
+        if last
+        else None,
+        "features": last["features"] if last else [],
     }
 
 

@@ -23,7 +23,7 @@ from davy.detector.ledger import Ledger
 from davy.detector.metrics import EVENTS, DetectorMetrics
 from davy.detector.packages import Packages, Subject
 from davy.detector.pairing import Exchange
-from davy.detector.report import report
+from davy.detector.report import drift, report
 from davy.detector.samples import Number
 from davy.detector.settings import DetectorSettings
 from davy.detector.state import (
@@ -130,6 +130,10 @@ class Watcher:
             dict(self.metrics.dropped_by_reason()),
             waiting or {},
         )
+
+    def drift(self) -> dict[str, Any]:
+        """Return what GET /drift shows; see `davy.detector.report`."""
+        return drift(self._watched.values())
 
     def _drop(self, exchange: Exchange, reason: str, events: int) -> None:
         if not exchange.settled:

@@ -81,6 +81,11 @@ def test_batches_become_windows(client):
         assert post_batch(client, events).status_code == 202
     windows = wait(lambda: (client.get("/windows").json()["versions"] or [{}])[0].get("windows"))
     assert windows[0]["status"] == "drift"
+    (found,) = client.get("/drift").json()["versions"]
+    assert (found["version"], found["active"]) == ("v1", [])
+    assert found["window"]["rows"] == ROWS
+    drifted = {f["feature"] for f in found["features"] if f["status"] == "drift"}
+    assert drifted == {s["feature"] for s in found["streaks"] if s["drifted"] == 1} == {"price"}
     families = {m.name: m for m in text_string_to_metric_families(client.get("/metrics").text)}
     assert families["davy_window_rows"].samples[0].value == ROWS
     assert families["davy_drift_active"].samples[0].labels["model"] == "m"
@@ -100,6 +105,13 @@ def test_an_upstream_that_divides_by_zero_is_shown(client, other):
         assert "-inf" in values["examples"]
     if np.isnan(other):
         assert None in values["examples"]
+
+
+def test_a_version_without_a_window_has_no_drift_to_show(client):
+    assert client.get("/drift").json() == {"versions": []}
+    assert post_batch(client, exchange(1)).status_code == 202
+    (found,) = wait(lambda: client.get("/drift").json()["versions"])
+    assert (found["window"], found["features"], found["streaks"]) == (None, [], [])
 
 
 def test_single_events_in_binary_mode_as_kserves_logger_sends_them(client):
