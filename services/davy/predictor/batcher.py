@@ -29,6 +29,12 @@ from davy.protocol.tensors import Array, Tensor
 
 Outputs = tuple[Tensor, ...]
 
+# Rounds that are handed to the worker thread at once. To hand over takes microseconds, and tens of
+# milliseconds where other processes want the cores too: then it decides how many are answered.
+ROUNDS = 8
+# Weight of one hand-over against those before it.
+NEWEST = 0.1
+
 
 class Executable(Protocol):
     """What executes works; ``run`` may be called from any thread."""
@@ -93,7 +99,9 @@ class Batcher:
         self._queue: list[_Job] = []
         self._queued = Load(0, 0.0)
         self._running = False
-        self._ends = 0.0
+        self._began = self._ends = 0.0
+        # What a hand-over takes beyond the execution.
+        self._handing = 0.0
         self._after_large = False
 
     async def run(
@@ -188,54 +196,88 @@ class Batcher:
 
     def _load(self, now: float) -> Load:
         running = max(0.0, self._ends - now) if self._running else 0.0
-        return Load(self._queued.rows, self._queued.seconds + running)
+        queued, limits = self._queued, self._limits
+        times = max(
+            queued.rows / (ROUNDS * limits.batch_rows),
+            queued.seconds / limits.batch_wait_seconds,
+        )
+        return Load(queued.rows, queued.seconds + running + times * self._handing)
 
     def _begin(self) -> None:
-        """Start the next round, if anybody waits."""
+        """Hand the next rounds to the worker, if anybody waits."""
         now = self._clock.monotonic()
-        # A job whose request is gone (its connection or its call was cancelled) is not executed.
-        queue = [job for job in self._queue if not job.answer.done()]
-        tickets = [job.ticket for job in queue]
-        chosen = choose(tickets, now, self._limits, after_large=self._after_large)
-        for index in chosen.expired:
-            queue[index].answer.set_exception(
-                DeadlineError("it passed while the request waited", where="the deadline")
-            )
-        jobs = [queue[index] for index in chosen.batch]
-        taken = {*chosen.batch, *chosen.expired}
-        self._queue = [job for index, job in enumerate(queue) if index not in taken]
+        rounds = self._next_rounds(now)
         self._queued = Load(
             sum(job.ticket.rows for job in self._queue),
             sum(job.ticket.seconds for job in self._queue),
         )
-        self._running = bool(jobs)
-        self._after_large = chosen.large
-        if not jobs:
+        self._running = bool(rounds)
+        if not rounds:
             return
-        rows = sum(job.work.rows for job in jobs)
-        self._ends = now + jobs[0].work.model.speed.seconds(rows)
-        for job in jobs:
-            job.work.metrics.waited(now - job.read)
-        works = [job.work for job in jobs]
+        self._began = now
+        self._ends = now + self._handing + sum(map(_seconds, rounds))
+        for jobs in rounds:
+            for job in jobs:
+                job.work.metrics.waited(now - job.read)
+        works = [[job.work for job in jobs] for jobs in rounds]
         running = asyncio.get_running_loop().run_in_executor(
-            self._pool, execute, works, self._clock
+            self._pool, _execute_all, works, self._clock
         )
-        running.add_done_callback(lambda done: self._finish(jobs, done))
+        running.add_done_callback(lambda done: self._finish(rounds, done))
 
-    def _finish(self, jobs: Sequence[_Job], done: asyncio.Future[Executed]) -> None:
-        executed = done.result()
-        work = jobs[0].work
-        for rows, seconds in executed.runs:
-            work.model.speed.observe(rows, seconds)
-            work.metrics.executed(rows)
-        for job, answer in zip(jobs, executed.answers, strict=True):
-            if job.answer.done():
-                continue
-            if isinstance(answer, Exception):
-                job.answer.set_exception(answer)
-            else:
-                job.answer.set_result(answer)
+    def _next_rounds(self, now: float) -> list[list[_Job]]:
+        """Take from the queue what is executed next: rounds that are short together, or one."""
+        # A job whose request is gone (its connection or its call was cancelled) is not executed.
+        queue = [job for job in self._queue if not job.answer.done()]
+        rounds: list[list[_Job]] = []
+        left = self._limits.batch_wait_seconds
+        while queue and len(rounds) < ROUNDS:
+            tickets = [job.ticket for job in queue]
+            chosen = choose(tickets, now, self._limits, after_large=self._after_large)
+            jobs = [queue[index] for index in chosen.batch]
+            # Nobody's answer waits for a long round that came after his.
+            if rounds and jobs and (chosen.large or _seconds(jobs) > left):
+                break
+            for index in chosen.expired:
+                queue[index].answer.set_exception(
+                    DeadlineError("it passed while the request waited", where="the deadline")
+                )
+            taken = {*chosen.batch, *chosen.expired}
+            queue = [job for index, job in enumerate(queue) if index not in taken]
+            self._after_large = chosen.large
+            if jobs:
+                rounds.append(jobs)
+                left -= _seconds(jobs)
+        self._queue = queue
+        return rounds
+
+    def _finish(
+        self, rounds: Sequence[Sequence[_Job]], done: asyncio.Future[list[Executed]]
+    ) -> None:
+        spent = self._clock.monotonic() - self._began
+        for jobs, executed in zip(rounds, done.result(), strict=True):
+            work = jobs[0].work
+            for rows, seconds in executed.runs:
+                work.model.speed.observe(rows, seconds)
+                work.metrics.executed(rows)
+                spent -= seconds
+            for job, answer in zip(jobs, executed.answers, strict=True):
+                if job.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    job.answer.set_exception(answer)
+                else:
+                    job.answer.set_result(answer)
+        self._handing += NEWEST * (max(0.0, spent) - self._handing)
         self._begin()
+
+
+def _seconds(jobs: Sequence[_Job]) -> float:
+    return jobs[0].work.model.speed.seconds(sum(job.work.rows for job in jobs))
+
+
+def _execute_all(rounds: Sequence[Sequence[Work]], clock: Clock) -> list[Executed]:
+    return [execute(works, clock) for works in rounds]
 
 
 def execute(works: Sequence[Work], clock: Clock) -> Executed:

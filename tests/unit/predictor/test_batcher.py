@@ -1,6 +1,8 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from davy.core.clock import Clock, ManualClock, SystemClock
 from davy.core.errors import DeadlineError, OverloadedError, PermanentError
 from davy.predictor.admission import Limits, Speed
-from davy.predictor.batcher import Batcher, Work, execute
+from davy.predictor.batcher import ROUNDS, Batcher, Work, execute
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
@@ -307,5 +309,60 @@ def test_the_queue_is_bounded_by_rows(model: Model, make_work: Callable[..., Wor
             await batcher.run(make_work(held, columns(1)))
         held.released.set()
         await asyncio.gather(first, large)
+
+    run(go, limits)
+
+
+class SlowHandOver(ThreadPoolExecutor):
+    """Stands in for a machine on which a thread waits for a core; counts what it is handed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1)
+        self.handed = 0
+        self._seconds = seconds
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.handed += 1
+
+        def late() -> Any:
+            time.sleep(self._seconds)
+            return fn(*args, **kwargs)
+
+        return super().submit(late)
+
+
+def test_what_waits_is_handed_over_several_rounds_at_once(
+    model: Model, make_work: Callable[..., Work]
+) -> None:
+    works = [make_work(model, columns(40)) for _ in range(1 + 2 * ROUNDS)]
+
+    async def go(batcher: Batcher) -> int:
+        batcher._pool = pool = SlowHandOver(0.02)
+        answers = await asyncio.gather(*map(batcher.run, works))
+        assert all(len(score.data) == 40 for [score] in answers)
+        return pool.handed
+
+    # Each is a round of its own: of 64 rows that may go together, 40 are one request.
+    assert run(go) == 3
+
+
+def test_what_a_hand_over_takes_counts_as_a_wait(
+    model: Model, make_work: Callable[..., Work]
+) -> None:
+    limits = replace(THREADED, max_wait_seconds=0.3)
+
+    async def go(batcher: Batcher) -> None:
+        batcher._pool = SlowHandOver(0.1)
+        for _ in range(15):
+            await batcher.run(make_work(model, columns(40)))
+        # Some 0.1 s each: three may be ahead of a request, and eight rounds go in one.
+        waiting = [
+            asyncio.create_task(batcher.run(make_work(model, columns(64))))
+            for _ in range(6 * ROUNDS)
+        ]
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        refused = [one for one in done if isinstance(one, OverloadedError)]
+        assert 0 < len(refused) < len(done)
+        assert len(refused) + sum(isinstance(one, tuple) for one in done) == len(done)
 
     run(go, limits)
