@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.fixtures.panels import empty_panels
+from tests.fixtures.programs import prometheus, running
 from tests.fixtures.signals import as_from_a_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +22,15 @@ SAMPLE = {
     "DAVY_DEMO_WINDOW_ROWS": "200",
     "DAVY_DEMO_PAYLOAD_SAMPLE_RATE": "0.1",
     "DAVY_DEMO_QUIET_WINDOWS": "2",
+}
+
+# What no demo shows: it has no operator, nobody sends labels, nothing fails for good or is lost.
+EMPTY_PANELS = {
+    "davy-on-call: Operator that leads",
+    "davy-model: Realised performance",
+    "davy-rollout: Failed for good",
+    "davy-drift: Events not used",
+    "davy-drift: Answers that labels found wrong",
 }
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -53,6 +64,7 @@ def processes_of(state: Path) -> list[str]:
 
 def test_the_whole_loop_comes_out_as_claimed(tmp_path: Path):
     state = tmp_path / "demo"
+    began = time.time()
     with start_demo(state) as demo:
         output, _ = demo.communicate()
     assert demo.returncode == 0, output
@@ -76,6 +88,10 @@ def test_the_whole_loop_comes_out_as_claimed(tmp_path: Path):
             [DAVY, "rollout", "replay", record], capture_output=True, text=True, check=False
         )
         assert again.returncode == 0, again.stderr
+    # What Prometheus saw is what the dashboards have to show.
+    seen = prometheus(state / "run" / "prometheus", {}, interval="15s")
+    with running(seen):
+        assert set(empty_panels(seen.url, began, time.time())) <= EMPTY_PANELS
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])

@@ -7,21 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.fixtures.panels import asked
 
 from davy.dashboards.catalogue import PAGES
 from davy.dashboards.grafana import render
 from davy.dashboards.page import Page, Panel
 
-# As Grafana does before it asks.
-VARIABLES = {"$__rate_interval": "1m", "$model": ".*", "$rollout": ".*"}
 PANELS = [(page, panel) for page in PAGES for panel in page.panels]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.uid)
-
-
-def asked(expression: str) -> str:
-    for name, value in VARIABLES.items():
-        expression = expression.replace(name, value)
-    return expression
 
 
 @each_page
