@@ -31,9 +31,9 @@ def other(node: Node) -> Iterator[Node]:
         settings = NodeSettings(
             Path(folder),
             name="davybed2",
-            link=IPv4Network("10.242.0.0/24"),
-            pods=IPv4Network("10.245.0.0/24"),
-            services=IPv4Network("10.97.0.0/16"),
+            link=IPv4Network("10.243.0.0/24"),
+            pods=IPv4Network("10.246.0.0/24"),
+            services=IPv4Network("10.98.0.0/16"),
         )
         made = Node(settings, node.programs)
         try:
