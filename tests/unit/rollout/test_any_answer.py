@@ -44,7 +44,7 @@ def series() -> st.SearchStrategy[dict[str, Any]]:
             "__name__": st.sampled_from(
                 [REQUESTS, "davy_model_info", "up", "davy_predictions_total", "other"]
             ),
-            "version": st.sampled_from(["v1", "v2", "v3", ""]),
+            "version": st.sampled_from(["v1", "v2", "v1+baseline", "v3", ""]),
             "outcome": st.sampled_from(["ok", "server_error", "odd"]),
             "instance": st.sampled_from(["a:1", "b:1"]),
             "pod": st.sampled_from(["p", ""]),
@@ -122,7 +122,9 @@ class StandInPrometheus:
         return {**body, "data": {"result": dated}}
 
 
-def rollout(drawn: list[tuple[int, Any]], looks: int) -> tuple[Engine, MemoryJournal]:
+def rollout(
+    drawn: list[tuple[int, Any]], looks: int, *, baseline: bool = False
+) -> tuple[Engine, MemoryJournal]:
     clock = ManualClock(START)
     transport = httpx.MockTransport(StandInPrometheus(clock, drawn))
     adapter = PrometheusHttp("http://127.0.0.1:9", clock=clock, transport=transport)
@@ -130,8 +132,13 @@ def rollout(drawn: list[tuple[int, Any]], looks: int) -> tuple[Engine, MemoryJou
     spec = RolloutSpec.model_validate(
         {
             "candidate": {"version": "v2"},
-            "steps": [{"weight": 5, "minRequests": 0}, {"weight": 50, "minRequests": 0}],
-            "analysis": {"interval": f"{INTERVAL:g}s", "deadline": "1h", "vetoes": []},
+            "steps": [{"weight": 5, "minRequests": 0}, {"weight": 40, "minRequests": 0}],
+            "analysis": {
+                "interval": f"{INTERVAL:g}s",
+                "deadline": "1h",
+                "vetoes": [],
+                "baseline": baseline,
+            },
         }
     )
     engine = Engine(
@@ -152,9 +159,11 @@ def rollout(drawn: list[tuple[int, Any]], looks: int) -> tuple[Engine, MemoryJou
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(answers, min_size=1, max_size=3 * LOOKS))
-def test_no_answer_whatsoever_promotes_without_the_evidence(drawn: list[tuple[int, Any]]) -> None:
-    engine, journal = rollout(drawn, LOOKS)
+@given(st.lists(answers, min_size=1, max_size=3 * LOOKS), st.booleans())
+def test_no_answer_whatsoever_promotes_without_the_evidence(
+    drawn: list[tuple[int, Any]], baseline: bool
+) -> None:
+    engine, journal = rollout(drawn, LOOKS, baseline=baseline)
     assert engine.state.phase not in {Phase.PROMOTING, Phase.PROMOTED}
     assert engine.state.step <= 0, "it went on to the next weight"
     record = journal.read()
@@ -166,6 +175,16 @@ def test_no_answer_whatsoever_promotes_without_the_evidence(drawn: list[tuple[in
 def test_half_of_the_series_holds_for_ever(only: str) -> None:
     engine, _ = rollout(answers_with_evidence(versions=(only,)), 40)
     assert (engine.state.phase, engine.state.weight) == (Phase.PENDING, 0)
+
+
+@pytest.mark.parametrize("versions", [("v1", "v2"), ("v1", "v1+baseline"), ("v2",)])
+def test_beside_a_baseline_the_two_that_are_compared_must_be_there(
+    versions: tuple[str, ...],
+) -> None:
+    engine, _ = rollout(answers_with_evidence(versions=versions), 40, baseline=True)
+    assert (engine.state.phase, engine.state.weight) == (Phase.PENDING, 0)
+    engine, _ = rollout(answers_with_evidence(("v1+baseline", "v2")), 40, baseline=True)
+    assert engine.state.phase in {Phase.PROMOTING, Phase.PROMOTED}
 
 
 def test_the_same_answers_with_the_evidence_do_promote() -> None:

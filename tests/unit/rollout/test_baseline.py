@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,8 @@ from tests.fixtures.rollout_cluster import StandInCluster
 
 from davy.core.clock import ManualClock
 from davy.packaging.contract import GateDefault
-from davy.rollout.adapters.memory import MemoryJournal, StatedPackages
+from davy.rollout.adapters.memory import DryRunTraffic, MemoryJournal, StatedPackages
+from davy.rollout.back import Override, send_back
 from davy.rollout.counters import NO_METRICS, Cursor, Reading, read_interval
 from davy.rollout.engine import Engine
 from davy.rollout.explain import explain
@@ -242,6 +244,28 @@ def test_a_plan_knows_that_fewer_requests_are_compared() -> None:
     assert 1.5 < first[1] / first[0] < 3
     seconds = [made.healthy.promoted_seconds or 0 for made in both]
     assert seconds[1] > 1.3 * seconds[0]
+
+
+@pytest.mark.parametrize(("to", "weight"), [("v1", 0), ("v2", 100)])
+def test_a_persons_word_leaves_two_arms_to_the_router(to: str, weight: int) -> None:
+    """Nothing is compared any more, and the copy's server may be down."""
+    _, _, record = run(baseline=True, rate=2000.0)
+    cut = replace(record, looks=record.looks[:3])
+    journal, asked = MemoryJournal(cut.header, list(cut.looks)), list[tuple[Arms, int]]()
+
+    class Router(DryRunTraffic):
+        def set_weight(self, arms: Arms, percent: int) -> None:
+            asked.append((arms, percent))
+            super().set_weight(arms, percent)
+
+    wanted = Override(to=to, by="on call", why="the sale begins")
+    clock = ManualClock(START)
+    end = send_back(wanted, journal=journal, header=cut.header, traffic=Router(), clock=clock)
+    assert end.action == "finish"
+    assert asked == [(Arms("v1", "v2"), weight)]
+    written = journal.read()
+    assert written is not None
+    assert replay(written).difference is None
 
 
 def test_a_header_without_a_baseline_is_one_of_two_arms() -> None:
