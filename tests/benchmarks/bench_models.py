@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         took = time.process_time() - began
         text = (
             f"{table(lines, measures=MEASURES[name])}\n\n{said}"
-            f" `make bench-models`, {took / 60:.0f} minutes of CPU."
+            f" `make bench-models`, {max(1, round(took / 60))} min of CPU."
         )
         sys.stdout.write(f"{name}\n{text}\n\n")
         sys.stdout.flush()

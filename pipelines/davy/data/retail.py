@@ -10,7 +10,6 @@ goes no further than this file.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +52,6 @@ class Shop:
             )
         return path
 
-    def fingerprint(self, *names: str) -> str:
-        """Return the sha256 over the files of some tables, and the calendar's zone."""
-        total = hashlib.sha256(self.timezone.encode())
-        for name in names:
-            with self.path(name).open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-        return total.hexdigest()
-
 
 def open_shop(source: str, timezone: str) -> Shop:
     """Return the shop that ``completejourney:`` or ``file://FOLDER`` names.
@@ -77,9 +68,7 @@ def open_shop(source: str, timezone: str) -> Shop:
 
 def read_households(connection: Any, shop: Shop) -> Any:
     """Return household_id, household (0, 1, …) and the demographics, null where unknown."""
-    lines = read_columns(
-        connection, shop.path("transactions"), {"household_id": dt.string, "week": dt.int64}
-    )
+    lines = read_columns(connection, shop.path("transactions"), {"household_id": dt.string})
     people = read_columns(
         connection,
         shop.path("demographics"),
@@ -98,8 +87,8 @@ def read_households(connection: Any, shop: Shop) -> Any:
 
 
 def read_lines(connection: Any, shop: Shop, households: Any) -> Any:
-    """Return the shop's lines: household, basket_id, product_id, store_id, department, brand, day,
-    cents, discount_cents, coupon_cents.
+    """Return the shop's lines: household, basket_id, product_id, department, brand, day, cents,
+    discount_cents, coupon_cents.
 
     ``day`` is the date by the shop's clock. Money is in whole cents: a sum of integers does not
     depend on the order of rows.
@@ -115,7 +104,6 @@ def read_lines(connection: Any, shop: Shop, households: Any) -> Any:
         path,
         {
             "household_id": dt.string,
-            "store_id": dt.int64,
             "basket_id": dt.int64,
             "product_id": dt.int64,
             "quantity": dt.int64,
@@ -139,7 +127,7 @@ def read_lines(connection: Any, shop: Shop, households: Any) -> Any:
     lines = lines.left_join(once, "product_id")
     shown = lines.mutate(day=local_day(lines.time, shop.timezone))
     return shown.select(
-        "household", "basket_id", "product_id", "store_id", "department", "brand", "day",
+        "household", "basket_id", "product_id", "department", "brand", "day",
         cents=(shown.sales_value * 100).round().cast("int64"),
         discount_cents=(shown.retail_disc * 100).round().cast("int64"),
         coupon_cents=((shown.coupon_disc + shown.coupon_match_disc) * 100).round().cast("int64"),

@@ -18,7 +18,6 @@ from davy.core.errors import InvalidInputError
 from davy.data.retail import DEMOGRAPHICS, Shop, read_households, read_lines
 from davy.features.shoppers import EPOCH, SEASON, look_back, read_visits
 
-TABLES = ("transactions", "products", "demographics")
 ACTIVE_DAYS = 56
 HORIZON_DAYS = 28
 EVERY_DAYS = 7

@@ -37,7 +37,7 @@ def read_visits(connection: Any, lines: Any) -> Any:
     Returns
     -------
     ibis table
-        household, day_no, baskets, products, departments, stores, cents, fresh_cents,
+        household, day_no, baskets, products, departments, cents, fresh_cents,
         private_cents, discount_cents, coupon_cents, gap (days since the visit before, null at the
         first).
     """
@@ -48,7 +48,6 @@ def read_visits(connection: Any, lines: Any) -> Any:
         baskets=rows.basket_id.nunique(),
         products=rows.product_id.nunique(),
         departments=rows.department.nunique(),
-        stores=rows.store_id.nunique(),
         cents=rows.cents.sum(),
         fresh_cents=rows.cents.sum(where=fresh).fill_null(0),
         private_cents=rows.cents.sum(where=private).fill_null(0),
@@ -101,7 +100,6 @@ def look_back(visits: Any, asked: Any) -> Any:
             )
         },
         coupon_days=(past.coupon_cents > 0).sum(where=late).fill_null(0),
-        stores=past.stores.max(where=late),
         **{
             f"decayed_{life}d": (0.5 ** (ago / life) * MILLION).round().cast("int64").sum()
             for life in HALF_LIVES

@@ -134,8 +134,8 @@ def test_what_is_missing_or_broken_is_named(shop, tmp_path):
     lines[lines.week < 5].to_parquet(tmp_path / "transactions.parquet")
     with pytest.raises(InvalidInputError, match="days of transactions are too few"):
         built(tmp_path)
-    lines.drop(columns="store_id").to_parquet(tmp_path / "transactions.parquet")
-    with pytest.raises(InvalidInputError, match="no column 'store_id'"):
+    lines.drop(columns="retail_disc").to_parquet(tmp_path / "transactions.parquet")
+    with pytest.raises(InvalidInputError, match="no column 'retail_disc'"):
         built(tmp_path)
     lines.assign(sales_value=np.nan).to_parquet(tmp_path / "transactions.parquet")
     with pytest.raises(InvalidInputError, match="sales value"):
