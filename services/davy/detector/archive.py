@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from davy.core.errors import ConfigurationError
-from davy.detector.tables import HOUR, Partition
+from davy.detector.tables import HOUR
 
 
 class Archive:
@@ -48,10 +48,6 @@ class Archive:
             ) from None
         self._local = isinstance(self._fs, fs.LocalFileSystem)
 
-    def path(self, partition: Partition, number: int, part: int) -> str:
-        """Return the name of a file: that of its writing, and its number in that."""
-        return f"{partition.path}/part-{number:010d}-{part:03d}.parquet"
-
     def write(self, path: str, table: pa.Table) -> None:
         """Write a file; readers see it whole or not at all.
 
@@ -80,6 +76,45 @@ class Archive:
                 if self._fs.get_file_info(target).type == fs.FileType.File:
                     self._fs.delete_file(target)
 
+    def small(self, hours: Sequence[str], most_bytes: int) -> list[list[str]]:
+        """Return the small files of some hours that may become one: of one folder and schema.
+
+        Parameters
+        ----------
+        hours : sequence of str
+            As `Partition.hour` has them.
+        most_bytes : int
+            Size of what becomes one file; files of half of that are left as they are.
+        """
+        found: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        for hour in hours:
+            selector = fs.FileSelector(
+                f"{self._root}/hour={hour}", allow_not_found=True, recursive=True
+            )
+            for info in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
+                small = info.type == fs.FileType.File and info.size < most_bytes / 2
+                if small and info.extension == "parquet":
+                    schema = pq.read_schema(info.path, filesystem=self._fs)
+                    path = info.path.removeprefix(f"{self._root}/")
+                    key = (path.rpartition("/")[0], schema.to_string())
+                    found.setdefault(key, []).append((path, info.size))
+        return [group for files in found.values() for group in _groups(files, most_bytes)]
+
+    def merge(self, paths: Sequence[str], target: str) -> None:
+        """Write the rows of several files into one, in their order.
+
+        Raises
+        ------
+        OSError
+            One of them cannot be read, or the new one not written.
+        """
+        # Not through a dataset: it would add the folder's names as columns.
+        read = [
+            pq.ParquetFile(self._fs.open_input_file(f"{self._root}/{path}")).read()
+            for path in paths
+        ]
+        self.write(target, pa.concat_tables(read))
+
     def expire(self, now: datetime, hours: float) -> int:
         """Remove the hours that ended longer ago than so many hours; return how many."""
         selector = fs.FileSelector(self._root, allow_not_found=True)
@@ -96,6 +131,19 @@ class Archive:
                 self._fs.delete_dir(info.path)
                 removed += 1
         return removed
+
+
+def _groups(files: Sequence[tuple[str, int]], most_bytes: int) -> list[list[str]]:
+    """Return runs of files that together are no larger than that; no run of one."""
+    groups: list[list[str]] = []
+    room = 0
+    for path, size in files:
+        if not groups or size > room:
+            groups.append([])
+            room = most_bytes
+        groups[-1].append(path)
+        room -= size
+    return [group for group in groups if len(group) > 1]
 
 
 def _sync(path: str) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pyarrow as pa
 
@@ -22,13 +24,17 @@ from davy.detector.archive import Archive
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import ARCHIVED, DetectorMetrics
 from davy.detector.pairing import Exchange
-from davy.detector.tables import Packed, pack, tables
+from davy.detector.tables import HOUR, Packed, pack, tables
 
-# The ledger's meta: files that are being written, and the number of the next writing.
-INTENT, NEXT = "archive_intent", "archive_next"
+# The ledger's meta: files that are being written, files whose rows are in another one, and the
+# number of the next writing.
+INTENT, MERGED, NEXT = "archive_intent", "archive_merged", "archive_next"
+WRITER = "archive_writer"
 # So many times what is written at once may wait; then nothing more is taken.
 MOST_WAITING = 4
-EXPIRE_SECONDS = 600.0
+TIDY_SECONDS = 600.0
+# Hours that ended so long ago are merged: their late events have come.
+MERGE_AFTER, MERGE_UNTIL = 2, 26
 
 
 class NoArchive:
@@ -70,6 +76,8 @@ class Archiver:
         Age at which it does.
     hours : float, optional
         How long files are kept.
+    merge_bytes : int
+        Size of the files that small ones become.
     """
 
     def __init__(
@@ -83,14 +91,19 @@ class Archiver:
         size: int,
         seconds: float,
         hours: float | None,
+        merge_bytes: int,
     ) -> None:
         self._archive, self._ledger, self._metrics = archive, ledger, metrics
         self._clock = clock
         self._rows, self._size, self._seconds, self._hours = rows, size, seconds, hours
+        self._merge_bytes = merge_bytes
+        # A state that was lost, or another replica's, must not give a name again.
+        self._writer = ledger.get(WRITER) or secrets.token_hex(4)
+        ledger.set(WRITER, self._writer)
         self._waiting: list[Packed] = []
         self._waiting_rows = self._waiting_bytes = 0
         self._since = 0.0
-        self._expired = -EXPIRE_SECONDS
+        self._tidied = -TIDY_SECONDS
         self._log = get_logger("detector")
 
     @property
@@ -124,13 +137,14 @@ class Archiver:
         OSError
             They cannot be removed: what they hold would be there twice.
         """
-        intent = json.loads(self._ledger.get(INTENT) or "[]")
-        if not intent:
+        left = [*self._paths(INTENT), *self._paths(MERGED)]
+        if not left:
             return
-        self._archive.remove(intent)
+        self._archive.remove(left)
         with self._ledger.transaction(durably=True):
             self._ledger.set(INTENT, "[]")
-        self._log.info("archive_cut_off_writing_removed", files=len(intent))
+            self._ledger.set(MERGED, "[]")
+        self._log.info("archive_cut_off_writing_removed", files=len(left))
 
     async def tick(self) -> None:
         """Write where enough waits, or waits long enough; let go of what is too old."""
@@ -138,17 +152,59 @@ class Archiver:
         old = self._waiting and now - self._since >= self._seconds
         if old or self._waiting_rows >= self._rows or self._waiting_bytes >= self._size:
             await self.flush()
-        if self._hours is not None and now - self._expired >= EXPIRE_SECONDS:
-            self._expired = now
+        if now - self._tidied >= TIDY_SECONDS:
+            self._tidied = now
             try:
-                removed = await asyncio.to_thread(
-                    self._archive.expire, self._clock.now(), self._hours
-                )
+                await self._expire()
+                await self._merge()
             except OSError as error:  # the next time
-                self._log.warning("archive_not_expired", error=str(error))
-            else:
-                if removed:
-                    self._log.info("archive_expired", hours=removed)
+                self._log.warning("archive_not_tidied", error=str(error))
+
+    async def _expire(self) -> None:
+        if self._hours is None:
+            return
+        now = self._clock.now()
+        if removed := await asyncio.to_thread(self._archive.expire, now, self._hours):
+            self._log.info("archive_expired", hours=removed)
+
+    async def _merge(self) -> None:
+        """Make one file of many small ones; a reader may see rows twice while one replaces them."""
+        if self._paths(INTENT):  # a writing failed, and its files are still to be removed
+            return
+        await self._remove_merged()
+        now = self._clock.now()
+        hours = [
+            (now - timedelta(hours=ago)).strftime(HOUR) for ago in range(MERGE_AFTER, MERGE_UNTIL)
+        ]
+        for group in await asyncio.to_thread(self._archive.small, hours, self._merge_bytes):
+            number = int(self._ledger.get(NEXT) or 0)
+            target = self._name(group[0].rpartition("/")[0], number, 0)
+            with self._ledger.transaction(durably=True):
+                self._ledger.set(INTENT, json.dumps([target]))
+                self._ledger.set(NEXT, str(number + 1))
+            await asyncio.to_thread(self._archive.merge, group, target)
+            # From here on the new file counts, and the others go.
+            with self._ledger.transaction(durably=True):
+                self._ledger.set(INTENT, "[]")
+                self._ledger.set(MERGED, json.dumps(group))
+            await self._remove_merged()
+
+    async def _remove_merged(self) -> None:
+        merged = self._paths(MERGED)
+        if not merged:
+            return
+        await asyncio.to_thread(self._archive.remove, merged)
+        with self._ledger.transaction(durably=True):
+            self._ledger.set(MERGED, "[]")
+        self._log.info("archive_merged", files=len(merged))
+
+    def _name(self, folder: str, number: int, part: int) -> str:
+        """Return the name of a file: who writes it, in which writing, which of its files."""
+        return f"{folder}/part-{self._writer}-{number:010d}-{part:03d}.parquet"
+
+    def _paths(self, name: str) -> list[str]:
+        found: list[str] = json.loads(self._ledger.get(name) or "[]")
+        return found
 
     async def flush(self) -> None:
         """Write what waits; where that fails it goes on waiting."""
@@ -158,7 +214,7 @@ class Archiver:
         number = int(self._ledger.get(NEXT) or 0)
         files = await asyncio.to_thread(self._files, tuple(taken), number)
         paths = [path for path, _ in files]
-        left = json.loads(self._ledger.get(INTENT) or "[]")
+        left = self._paths(INTENT)
         with self._ledger.transaction(durably=True):
             self._ledger.set(INTENT, json.dumps(sorted({*left, *paths})))
         try:
@@ -181,7 +237,7 @@ class Archiver:
 
     def _files(self, taken: Sequence[Packed], number: int) -> list[tuple[str, pa.Table]]:
         return [
-            (self._archive.path(partition, number, part), table)
+            (self._name(partition.folder, number, part), table)
             for part, (partition, table) in enumerate(tables(taken))
         ]
 

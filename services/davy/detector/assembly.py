@@ -143,4 +143,5 @@ def _archiver(
         size=settings.archive_bytes,
         seconds=settings.archive_seconds,
         hours=settings.archive_hours,
+        merge_bytes=settings.archive_merge_bytes,
     )

@@ -104,6 +104,11 @@ class DetectorSettings(DavySettings):
     archive_hours: float | None = Field(
         None, gt=0, description="Hours that Parquet files are kept; for ever where absent."
     )
+    archive_merge_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        description="Size of the Parquet files that small ones become two hours later.",
+    )
     label_horizon_seconds: float = Field(
         604800.0, gt=0, description="How long an answer waits for its label, and the other way."
     )

@@ -38,7 +38,7 @@ class Partition(NamedTuple):
     version: str
 
     @property
-    def path(self) -> str:
+    def folder(self) -> str:
         """The folder, as Hive names it."""
         model, version = quote(self.model, safe=""), quote(self.version, safe="")
         return f"hour={self.hour}/model={model}/version={version}"

@@ -47,7 +47,7 @@ def exchange(number, *, rows=2, answered=True, version="v1"):
 
 def test_every_row_of_an_exchange_is_a_row_in_the_types_of_the_wire():
     ((partition, table),) = tables([pack("m", exchange(0)), pack("m", exchange(1, rows=3))])
-    assert partition.path == "hour=2017-12-31T23/model=m/version=v1"
+    assert partition.folder == "hour=2017-12-31T23/model=m/version=v1"
     rows = table.to_pylist()
     assert [(row["davy_request_id"], row["davy_row"]) for row in rows] == [
         ("r0", 0),
@@ -69,7 +69,7 @@ def test_every_row_of_an_exchange_is_a_row_in_the_types_of_the_wire():
 def test_hours_models_and_versions_are_apart_and_so_are_those_without_an_answer():
     exchanges = [exchange(0), exchange(1, answered=False), exchange(2), exchange(0, version="v2")]
     found = tables([*(pack("m", one) for one in exchanges), pack("a/b", exchange(0))])
-    paths = [(partition.path, table.num_rows) for partition, table in found]
+    paths = [(partition.folder, table.num_rows) for partition, table in found]
     assert paths == [
         ("hour=2017-12-31T23/model=m/version=v1", 2),
         ("hour=2017-12-31T23/model=m/version=v1", 2),
@@ -103,7 +103,7 @@ def test_files_are_read_as_one_dataset(tmp_path, form):
     for number in range(3):
         one = tables([pack("m", exchange(number, answered=number != 1))])
         for part, (partition, table) in enumerate(one):
-            archive.write(archive.path(partition, number, part), table)
+            archive.write(f"{partition.folder}/{number}-{part}.parquet", table)
     assert not list(tmp_path.rglob("*.incomplete"))
     schema = ds.dataset(
         [str(path) for path in sorted(tmp_path.rglob("*.parquet"))], format="parquet"
@@ -117,7 +117,7 @@ def test_files_are_read_as_one_dataset(tmp_path, form):
 def test_a_relative_folder_and_a_file_that_is_already_gone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     archive = Archive("archive")
-    path = archive.path(Partition("2018-01-01T00", "m", "v1"), 1, 0)
+    path = f"{Partition('2018-01-01T00', 'm', 'v1').folder}/1.parquet"
     archive.write(path, pa.table({"a": [1]}))
     assert pq.read_table(tmp_path / "archive" / path)["a"].to_pylist() == [1]
     archive.remove([path, path])
@@ -127,7 +127,7 @@ def test_a_relative_folder_and_a_file_that_is_already_gone(tmp_path, monkeypatch
 def test_hours_that_are_too_old_are_removed_and_nothing_else(tmp_path):
     archive = Archive(str(tmp_path))
     for hour in ("2018-01-01T00", "2018-01-01T01", "2018-01-01T02"):
-        archive.write(archive.path(Partition(hour, "m", "v1"), 1, 0), pa.table({"a": [1]}))
+        archive.write(f"hour={hour}/model=m/version=v1/1.parquet", pa.table({"a": [1]}))
     (tmp_path / "hour=of-somebody-else").mkdir()
     (tmp_path / "notes.txt").write_text("keep")
     assert archive.expire(datetime(2018, 1, 1, 4, 30, tzinfo=UTC), 2) == 2
@@ -293,3 +293,116 @@ def test_the_files_of_a_writing_that_was_cut_off_are_removed_and_written_anew(
     found = ds.dataset(tmp_path / "archive", partitioning="hive").to_table()
     assert sorted(found["version"].to_pylist()) == ["v1"] * 3 + ["v2"] * 3
     parts.close()
+
+
+@pytest.fixture
+def tidying(settings, clock, tmp_path):
+    """Return a function that begins a detector on the same archive, whose next tick tidies."""
+    started = []
+    kept = settings.model_copy(
+        update={"state": tmp_path / "state", "archive": str(tmp_path / "archive")}
+    )
+
+    def make(**changes):
+        parts = assemble(
+            kept.model_copy(update=changes),
+            StandInPackages(),
+            DetectorMetrics(CollectorRegistry()),
+            clock,
+        )
+        started.append(parts)
+        return parts
+
+    yield make
+    for parts in started:
+        parts.close()
+
+
+def many_files(tmp_path):
+    """Write five files of two versions, one of them without outputs; return all their rows."""
+    archive = Archive(str(tmp_path / "archive"))
+    for number, version in enumerate(("v1", "v2", "v1", "v1", "v1")):
+        one = [pack("m", exchange(0, version=version, answered=number != 3))]
+        for part, (partition, table) in enumerate(tables(one)):
+            archive.write(f"{partition.folder}/{number}-{part}.parquet", table)
+    return rows_in(tmp_path)
+
+
+def rows_in(tmp_path):
+    names = ["version", "davy_request_id", "davy_row", "price", "department", "embedding"]
+    found = ds.dataset(tmp_path / "archive", partitioning="hive").to_table(columns=names)
+    return sorted(map(repr, found.to_pylist()))
+
+
+def test_small_files_become_one_when_their_hour_has_long_ended(tidying, clock, tmp_path):
+    before = many_files(tmp_path)
+    parts = tidying()
+    clock.time = START + timedelta(hours=1)
+    asyncio.run(parts.archiver.tick())
+    assert len(files(tmp_path)) == 5
+    clock.sleep(7200)
+    asyncio.run(parts.archiver.tick())
+    # Three of v1 with outputs are one; the one without, and that of v2, stay alone.
+    assert len(files(tmp_path)) == 3
+    assert rows_in(tmp_path) == before
+    clock.sleep(600)
+    asyncio.run(parts.archiver.tick())
+    assert len(files(tmp_path)) == 3
+
+
+def test_a_state_that_was_lost_writes_over_nothing(settings, clock, traffic, tmp_path):
+    for turn in range(2):
+        changes = {"state": tmp_path / f"state-{turn}", "archive": str(tmp_path / "archive")}
+        parts = assemble(
+            settings.model_copy(update=changes),
+            StandInPackages(),
+            DetectorMetrics(CollectorRegistry()),
+            clock,
+        )
+        samples = [
+            replace(one, tensors=tuple(tensor(n, np.array([v])) for n, v in one.values.items()))
+            for one in traffic(2, seed=turn)
+        ]
+        asyncio.run(parts.consumer.apply([Entry(0, 100, [told(one) for one in samples])]))
+        asyncio.run(parts.archiver.flush())
+        parts.close()
+    assert ds.dataset(tmp_path / "archive", partitioning="hive").count_rows() == 4
+
+
+def test_files_become_no_larger_than_they_may(tidying, clock, tmp_path):
+    before = many_files(tmp_path)
+    clock.time = START + timedelta(hours=4)
+    size = max(path.stat().st_size for path in files(tmp_path))
+    asyncio.run(tidying(archive_merge_bytes=int(2.5 * size)).archiver.tick())
+    assert len(files(tmp_path)) == 4
+    assert rows_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("point", ["merge", "remove"])
+def test_a_merging_that_is_cut_off_leaves_each_row_once(
+    tidying, clock, tmp_path, monkeypatch, point
+):
+    before = many_files(tmp_path)
+    clock.time = START + timedelta(hours=4)
+    real = getattr(Archive, point)
+
+    def act_and_end(archive, *arguments):
+        if point == "merge":
+            real(archive, *arguments)  # the new file is there, and was not said to count
+        else:
+            real(archive, arguments[0][:1])  # one of three is gone
+        raise StandInKill
+
+    parts = tidying()
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, point, act_and_end)
+        with pytest.raises(StandInKill):
+            asyncio.run(parts.archiver.tick())
+    parts.close()
+    assert rows_in(tmp_path) != before
+    parts = tidying()
+    asyncio.run(parts.consumer.recover())
+    assert rows_in(tmp_path) == before
+    asyncio.run(parts.archiver.tick())
+    assert rows_in(tmp_path) == before
+    assert len(files(tmp_path)) == 3
