@@ -209,11 +209,15 @@ def test_programs_that_are_missing_are_named_with_the_command_that_builds_them(
 ) -> None:
     monkeypatch.setattr(programs.os, "geteuid", lambda: 0)
     monkeypatch.setattr(programs, "missing_from_debian", list)
+    monkeypatch.setattr(programs, "UNIFIED", tmp_path / "none")
     environ = {"XDG_CACHE_HOME": str(tmp_path), SETTING: "require"}
     with pytest.raises(ProgramsMissingError, match=r"kubelet.*tests\.cluster\.bed\.node\.programs"):
         programs.find_node_programs(environ)
     monkeypatch.setattr(programs, "missing_from_debian", lambda: ["runc"])
     with pytest.raises(ProgramsMissingError, match="apt-get install runc"):
+        programs.find_node_programs(environ)
+    monkeypatch.setattr(programs, "UNIFIED", tmp_path)
+    with pytest.raises(ProgramsMissingError, match="version 1 alone"):
         programs.find_node_programs(environ)
     monkeypatch.setattr(programs.os, "geteuid", lambda: 1000)
     with pytest.raises(ProgramsMissingError, match="root"):

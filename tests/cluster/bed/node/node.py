@@ -94,6 +94,9 @@ class Node:
             self.times.append((step, time.monotonic() - began))
 
         with self._alone():
+            if not self.settings.run.exists():
+                # Of the last time: kept until now for who wants to know how that ended.
+                shutil.rmtree(self.settings.logs, ignore_errors=True)
             keys = self._keys()
             network.make_network(self.settings)
             network.make_control_groups(self.settings)

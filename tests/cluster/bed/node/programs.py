@@ -29,6 +29,8 @@ BUILD_COMMAND = ".venv/bin/python -m tests.cluster.bed.node.programs"
 KUBERNETES = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 PAUSE = Path(__file__).parent / "pause.go"
 CNI = Path("/usr/lib/cni")
+# It is there where all control groups are of version 2.
+UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 # Program -> the Debian package that it comes from.
 DEBIAN = {
     "containerd": "containerd",
@@ -69,6 +71,10 @@ def find_node_programs(environ: Mapping[str, str] = os.environ) -> NodePrograms:
     """
     if os.geteuid() != 0:
         raise programs.ProgramsMissingError("a node needs root: namespaces, mounts, control groups")
+    if UNIFIED.exists():
+        raise programs.ProgramsMissingError(
+            "this node knows control groups of version 1 alone, and the machine has version 2"
+        )
     found = _places(environ)
     if missing := missing_from_debian():
         raise programs.ProgramsMissingError(
