@@ -345,6 +345,9 @@ def test_bad_requests_are_refused(place: Place) -> None:
         adapter.set_weight(ARMS, 101)
     with pytest.raises(ConfigurationError, match="no server of version 'v9'"):
         adapter.set_weight(Arms(ARMS.stable, "v9"), 5)
+    with pytest.raises(ConfigurationError, match="no server of version") as caught:
+        adapter.set_weight(replace(ARMS, baseline=f"{ARMS.stable}+baseline"), 5)
+    assert "started with DAVY_PREDICTOR_ARM=baseline" in str(caught.value.fix)
     assert not place.file.exists()
     adapter.close()
 

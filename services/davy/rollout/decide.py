@@ -261,7 +261,9 @@ def _unhonoured(look: Look) -> Decision | None:
     if found == asked:
         return None
     if found is None:
-        return look.hold(WEIGHT_UNKNOWN, f"the router does not say its weights (asked: {asked})")
+        # A router that leaves an arm without a server out gives the others more: no share is right.
+        message = f"the router says no weights, or none that fit the arms (asked: {asked})"
+        return look.hold(WEIGHT_UNKNOWN, message)
     message = f"the canary has weight {found}, asked for was {asked}"
     return look.hold(WEIGHT_NOT_HONOURED, message)
 

@@ -207,6 +207,8 @@ def words(made: Plan) -> Iterator[str]:
     spec, traffic = made.spec, made.traffic
     deadline = spec.analysis.deadline.total_seconds()
     yield f"Traffic: {traffic.rate:,.4g} requests a second ({traffic.source})"
+    if spec.analysis.baseline:
+        yield "Compared with a fresh copy of the stable arm that has the canary's share"
     for item in made.indicators:
         yield f"  {item.criterion.name}: stable arm {_percent(item.stable)}; {_limits(item)}"
     if made.left_out:

@@ -23,7 +23,7 @@ from davy.rollout.back import Override, send_back
 from davy.rollout.counters import NO_METRICS, Cursor, Reading, read_interval
 from davy.rollout.engine import Engine
 from davy.rollout.explain import explain
-from davy.rollout.plan import Traffic, plan
+from davy.rollout.plan import Traffic, plan, words
 from davy.rollout.ports import GateFacts
 from davy.rollout.record import Record
 from davy.rollout.record_file import parse_record
@@ -240,6 +240,7 @@ def test_a_plan_knows_that_fewer_requests_are_compared() -> None:
         )
         for baseline in (False, True)
     ]
+    assert [any("fresh copy" in line for line in words(made)) for made in both] == [False, True]
     first = [made.indicators[0].first.requests or 0 for made in both]
     assert 1.5 < first[1] / first[0] < 3
     seconds = [made.healthy.promoted_seconds or 0 for made in both]

@@ -22,6 +22,7 @@ import yaml
 from davy.core.clock import Clock
 from davy.core.errors import ConfigurationError, InvalidInputError, UnavailableError
 from davy.core.files import write_atomic
+from davy.protocol.names import ARM_VARIABLE, BASELINE
 from davy.rollout.series import Arms
 
 POLL_SECONDS = 0.1
@@ -55,7 +56,12 @@ def dynamic_configuration(route: Route, weights: Mapping[str, int]) -> dict[str,
     for version in weights:
         urls = route.servers.get(version)
         if not urls:
-            raise ConfigurationError(f"no server of version '{version}'", where=route.name)
+            copy = f", started with {ARM_VARIABLE}={BASELINE}" if version.endswith(BASELINE) else ""
+            raise ConfigurationError(
+                f"no server of version '{version}'",
+                where=route.name,
+                fix=f"Name one: --server {version}=URL{copy}",
+            )
         balancer: dict[str, Any] = {"servers": [{"url": url} for url in urls]}
         if route.health_path is not None:
             interval = f"{route.health_interval:g}s"
