@@ -4,8 +4,7 @@ Belongs here: what goes into it, and ``python -m davy.packaging.component``. Not
 steps (``services/images/Containerfile``) and command (`davy.packaging.builder`), a predictor with a
 package of its own (`davy.packaging.image`).
 
-It holds the whole of our code, as a wheel would install it, and the locked set of the one program:
-``davy`` says of any other which extra it lacks.
+It holds the whole of our code, as a wheel installs it, and the locked set of the one program.
 """
 
 from __future__ import annotations
