@@ -95,6 +95,15 @@ class Answers:
         """Return everyone who has answered."""
         return list(self._sources)
 
+    @property
+    def number_of_sources(self) -> int:
+        """How many have answered."""
+        return len(self._sources)
+
+    def knows(self, source: Source) -> bool:
+        """Tell whether a source has answered before."""
+        return source in self._sources
+
     def meet(self, source: Source) -> bool:
         """Know a source; return whether it is new."""
         if source in self._sources:
@@ -107,6 +116,18 @@ class Answers:
         ).fetchone()
         self._remember(source, added[0])
         return True
+
+    def forget_idle(self) -> list[Source]:
+        """Know no more of those of whom no answer is kept; return them."""
+        self.write()
+        idle = self._db.execute(
+            "delete from sources where number not in (select distinct source from answers)"
+            " returning number"
+        ).fetchall()
+        gone = [self._by_number.pop(number) for (number,) in idle]
+        for source in gone:
+            del self._sources[source]
+        return gone
 
     def _remember(self, source: Source, number: int) -> None:
         self._sources[source] = number

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from davy.core.clock import Clock
+from davy.core.errors import ConfigurationError
 from davy.detector.answers import Answers
 from davy.detector.archive import Archive
 from davy.detector.archiver import Archiver, NoArchive
@@ -72,7 +73,7 @@ def assemble(
     Raises
     ------
     ConfigurationError, ConflictError
-        The state's folder cannot be used; another detector uses it.
+        The state's folder cannot be used, or is lacking for an archive; another detector uses it.
     """
     state = settings.state
     journal: Journal = NoJournal()
@@ -134,6 +135,12 @@ def _archiver(
 ) -> Archiver | NoArchive:
     if not settings.archive:
         return NoArchive()
+    if settings.state is None:
+        raise ConfigurationError(
+            "an archive holds each exchange once only where it is known what was written",
+            where="DAVY_DETECTOR_ARCHIVE",
+            fix="Set DAVY_DETECTOR_STATE to a folder that lasts",
+        )
     return Archiver(
         Archive(settings.archive),
         ledger,

@@ -132,6 +132,7 @@ class Consumer:
             if sum(entry.items for entry in batch) >= BATCH:
                 await self.apply(batch)
                 batch = []
+                await self._archiver.tick()  # or all of a long journal would wait to be written
         if batch:
             await self.apply(batch)
         if events:

@@ -17,7 +17,7 @@ import numpy as np
 
 from davy.detector.answers import Answers, Source
 from davy.detector.labels import Label
-from davy.detector.ledger import Ledger
+from davy.detector.ledger import CounterKey, Ledger
 from davy.detector.metrics import EXPIRED, JOINED, OUTCOMES, UNUSED, DetectorMetrics
 from davy.detector.outcomes import Answer, Joined, join, judged, measures
 from davy.detector.packages import Subject
@@ -60,6 +60,7 @@ class Joiner:
         self._metrics = metrics
         self._limits = limits
         self._recent = recent
+        self._looked = False
         self._changed = {
             (source.model, source.version, source.kind) for source in answers.sources()
         }
@@ -92,6 +93,7 @@ class Joiner:
 
     def tick(self, now: datetime) -> None:
         """Let go of what is past its horizon, and show the performance that has changed."""
+        self._looked = False
         for source, lost in self._answers.expire(now.timestamp()).items():
             self._ledger.count(EXPIRED, (source.model, source.version), lost)
         if unmatched := self._answers.expire_labels(now.timestamp()):
@@ -108,8 +110,10 @@ class Joiner:
         source = Source(
             subject.model, subject.version, event.namespace, event.service, subject.kind
         )
-        if len(self._answers.sources()) >= SOURCES and source not in self._answers.sources():
-            source = source._replace(namespace="", service="")
+        if not self._answers.knows(source) and self._answers.number_of_sources >= SOURCES:
+            self._forget_idle()
+            if self._answers.number_of_sources >= SOURCES:
+                source = source._replace(namespace="", service="")
         if self._answers.meet(source):
             arm = (source.model, source.version)
             self._ledger.count(JOINED, arm, 0)
@@ -119,6 +123,25 @@ class Joiner:
                 for outcome in ("right", "wrong"):
                     self._count_outcome(source, outcome, 0)
         return source
+
+    def _forget_idle(self) -> None:
+        """Make room: the counters of whoever has no answer left end."""
+        if self._looked:  # at most once between two ticks: it looks at every answer
+            return
+        self._looked = True
+        gone = self._answers.forget_idle()
+        known = {(source.model, source.version) for source in self._answers.sources()}
+        for source in gone:
+            arm = (source.model, source.version)
+            counters: list[CounterKey] = [
+                (OUTCOMES, (*arm, outcome, source.namespace, source.service))
+                for outcome in ("right", "wrong")
+            ]
+            if arm not in known:
+                counters += [(JOINED, arm), (EXPIRED, arm)]
+            for name, labels in counters:
+                self._ledger.drop_counter(name, labels)
+                self._metrics.drop_counter(name, labels)
 
     def _join(self, number: int, source: Source, answer: Answer, label: tuple[float, ...]) -> None:
         found = join(answer, label, self._limits.get(source.model))

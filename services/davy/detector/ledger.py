@@ -247,6 +247,13 @@ class Ledger:
         """Add to a counter, within a transaction; 0 makes it known."""
         self._counted[name, labels] += value
 
+    def drop_counter(self, name: str, labels: tuple[str, ...]) -> None:
+        """Know a counter no more."""
+        self._counted.pop((name, labels), None)
+        self._db.execute(
+            "delete from counters where name = ? and labels = ?", (name, json.dumps(labels))
+        )
+
     def rises(self) -> Mapping[CounterKey, int]:
         """Return what this transaction has added so far."""
         return dict(self._counted)

@@ -5,6 +5,7 @@ Belongs here: the metrics and how a verdict sets them. Not here: the registry, w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -182,6 +183,11 @@ class DetectorMetrics:
         for (name, labels), rise in rises.items():
             if counter := self._kept.get(name):
                 counter.labels(*labels).inc(rise)
+
+    def drop_counter(self, name: str, labels: tuple[str, ...]) -> None:
+        """Show a counter of the ledger no more."""
+        with contextlib.suppress(KeyError):  # it was never shown
+            self._kept[name].remove(*labels)
 
     def forget(self, model: str, version: str) -> None:
         """Remove the gauges of a version that is no longer watched, so that no alert hangs."""

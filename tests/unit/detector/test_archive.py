@@ -148,7 +148,12 @@ def test_a_place_of_an_unknown_kind_is_refused_with_what_to_do():
 def archiving(settings, clock, tmp_path):
     """Return a detector with an archive, its registry, and what gives it samples."""
     registry = CollectorRegistry()
-    changes = {"archive": str(tmp_path / "archive"), "archive_rows": 8, "archive_hours": 1.0}
+    changes = {
+        "state": tmp_path / "state",
+        "archive": str(tmp_path / "archive"),
+        "archive_rows": 8,
+        "archive_hours": 1.0,
+    }
     parts = assemble(
         settings.model_copy(update=changes), StandInPackages(), DetectorMetrics(registry), clock
     )
@@ -234,6 +239,12 @@ def test_while_nothing_can_be_written_no_more_is_taken_than_there_is_room_for(
         asyncio.run(parts.consumer.tick())
         assert seed < 10
     assert seed == 5
+
+
+def test_an_archive_without_a_state_is_refused_with_what_to_do(settings, clock, tmp_path):
+    lacking = settings.model_copy(update={"archive": str(tmp_path)})
+    with pytest.raises(ConfigurationError, match="DAVY_DETECTOR_STATE"):
+        assemble(lacking, StandInPackages(), DetectorMetrics(CollectorRegistry()), clock)
 
 
 def test_what_is_not_watched_is_not_archived(archiving, traffic, tmp_path):

@@ -247,6 +247,38 @@ def test_services_beyond_the_bound_are_told_apart_no_more(parts, traffic, regist
     assert services == {"s0", "s1", ""}
 
 
+def test_whoever_has_no_answer_left_makes_room_and_its_counters_end(
+    parts, traffic, registry, monkeypatch, clock, settings, tick
+):
+    monkeypatch.setattr("davy.detector.joiner.SOURCES", 2)
+
+    def answer(number, service, version):
+        events = []
+        for sample in traffic(1, seed=number, version=version):
+            event, same = told(sample)
+            events.append((replace(event, service=service), same))
+        entry = Entry(1000 * number, 1000 * number + 100, events)
+        asyncio.run(parts.consumer.apply([entry]))
+
+    def shown(name):
+        return {
+            (sample.labels["version"], sample.labels.get("serving_kserve_io_inferenceservice"))
+            for metric in registry.collect()
+            for sample in metric.samples
+            if sample.name == name
+        }
+
+    answer(1, "s1", "v1")
+    answer(2, "s2", "v1")
+    clock.sleep(settings.label_horizon_seconds)
+    tick()
+    answer(3, "s3", "v2")
+    assert shown("davy_outcomes_total") == {("v2", "s3")}
+    assert shown("davy_labels_joined_total") == {("v2", None)}
+    assert {labels[0] for _, labels in parts.ledger.counters()} == {"m"}
+    assert ("labels_joined", ("m", "v1")) not in parts.ledger.counters()
+
+
 def test_an_id_is_not_kept_as_it_is(parts, answers, label):
     answers(0.9)
     label("a-person@example.org", 1)
