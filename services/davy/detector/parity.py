@@ -93,7 +93,7 @@ def check_runtime() -> None:
         raise MissingDependencyError(
             "requests are to be replayed, and onnxruntime is not installed",
             where="DAVY_DETECTOR_REPLAY_SHARE",
-            fix="Install davylamp[native], or set it to 0",
+            fix="Install davylamp[replay], or set it to 0",
         ) from None
 
 
