@@ -321,36 +321,37 @@ def test_two_predictors_side_by_side_count_for_themselves(
     assert line in theirs
 
 
-async def _load(url: str, stopped: asyncio.Event) -> list[int]:
+async def _load(url: str, statuses: list[int]) -> None:
     """Send requests one after the other, and leave when the server asks for it."""
-    statuses: list[int] = []
     body = content(columns(50))
-    async with httpx.AsyncClient(base_url=url, timeout=10) as client:
-        while not stopped.is_set():
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        while True:
             answer = await client.post(INFER, content=body)
             statuses.append(answer.status_code)
             if answer.headers.get("connection") == "close":
-                stopped.set()
-    return statuses
+                return
 
 
 def test_sigterm_under_load_loses_no_request(
     predictor: ModuleType, package: Package, tmp_path: Path
 ) -> None:
-    with predictor.predictor_server(package.path, tmp_path) as running:
+    statuses: list[int] = []
+    # Time enough to be asked whether it is ready, however busy the machine is.
+    with predictor.predictor_server(package.path, tmp_path, {"drain_seconds": "4"}) as running:
 
-        async def go() -> tuple[list[int], int]:
-            workers = [asyncio.create_task(_load(running.url, asyncio.Event())) for _ in range(8)]
-            await asyncio.sleep(1)
-            running.terminate()
-            await asyncio.sleep(0.3)
-            async with httpx.AsyncClient(base_url=running.url) as client:
+        async def go() -> int:
+            clients = [asyncio.create_task(_load(running.url, statuses)) for _ in range(8)]
+            async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
+                while len(statuses) < 100:
+                    await asyncio.sleep(0.01)
+                running.terminate()
+                await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED)
                 ready = (await client.get("/v2/health/ready")).status_code
-            return [status for each in await asyncio.gather(*workers) for status in each], ready
+            await asyncio.gather(*clients)
+            return ready
 
-        statuses, ready = asyncio.run(go())
+        ready = asyncio.run(asyncio.wait_for(go(), 60))
         assert running.process.wait(20) == 0
-    assert len(statuses) > 50
     assert set(statuses) == {200}
     assert ready == 503
 
