@@ -264,25 +264,31 @@ def detector(work: Path, package: Package, events: int, *, archive: bool) -> Run
     if counted != run.events // 2:
         raise RuntimeError(f"{run.events // 2} requests were acknowledged and {counted} counted")
     if archive:
-        run.rows = rows_after(work, folder, environment, port, command)
+        run.rows = rows_after(work, folder, environment, port, command, run.events // 2)
         if run.rows != run.events // 2:
             raise RuntimeError(f"{run.events // 2} rows were acknowledged, {run.rows} written")
     return run
 
 
 def rows_after(
-    work: Path, folder: Path, environment: dict[str, str], port: int, command: list[str]
+    work: Path, folder: Path, environment: dict[str, str], port: int, command: list[str], rows: int
 ) -> int:
     """Start it again so that it writes what it held, and return the rows of the archive."""
     quick = {**environment, "DAVY_DETECTOR_ARCHIVE_SECONDS": "0.1"}
     with served(command, quick, work / "log-again", port):
-        found, since = -1, time.monotonic()
-        while time.monotonic() - since < 20:
-            now = int(ds.dataset(folder / "archive", partitioning="hive").count_rows())
-            if now > found:
-                found, since = now, time.monotonic()
+        # It reads its journal again first.
+        deadline = time.monotonic() + 300
+        while (found := rows_in(folder / "archive")) < rows and time.monotonic() < deadline:
             time.sleep(0.5)
+    table = ds.dataset(folder / "archive", partitioning="hive").to_table(["davy_request_id"])
+    if len(table["davy_request_id"].unique()) != found:
+        raise RuntimeError(f"{found} rows are in the archive, and some of them twice")
     return found
+
+
+def rows_in(archive: Path) -> int:
+    """Return the rows of an archive."""
+    return int(ds.dataset(archive, partitioning="hive").count_rows())
 
 
 def wait_counted(port: int, requests: int) -> int:

@@ -122,10 +122,11 @@ class Windower:
         if self._newest is None:
             return
         lateness = self.lateness_seconds
-        ripe = self._newest - timedelta(seconds=lateness)
+        held = timedelta(seconds=lateness)
         while self._held and len(self._rows) < self.window_rows:
             first = self._held[0]
-            if not (everything or first.time <= ripe or now - first.came >= lateness):
+            ripe = self._newest - first.time >= held or now - first.came >= lateness
+            if not (everything or ripe):
                 break
             heapq.heappop(self._held)
             self._rows.append(first.row)

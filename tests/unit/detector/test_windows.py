@@ -1,5 +1,5 @@
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -95,6 +95,16 @@ def test_a_source_whose_clock_is_ahead_holds_nobody_up():
         windower.add(row(number), 0)
     assert departments(windower.pop(0)) == [1, 2, 3]
     assert windower.pop(4.9) is None
+
+
+def test_times_at_the_ends_of_the_calendar_are_times():
+    windower = make(lateness=5)
+    east, west = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+    values = {"price": 0.0, "department": 1}
+    for time in (datetime.min.replace(tzinfo=east), datetime.max.replace(tzinfo=west), START):
+        windower.add(Row(time, values), 0)
+        assert windower.pop(1) is None
+    assert windower.pop(600).rows == 3
 
 
 def test_silence_releases_what_is_held():
