@@ -14,6 +14,7 @@ from davy.detector.shadow import ShadowMetrics
 from davy.packaging.contract import Contract
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
+from davy.retrain.metrics import RetrainMetrics
 from davy.rollout.metrics import RolloutMetrics
 from davy.rollout.operator.health import OperatorMetrics
 
@@ -43,6 +44,7 @@ def registered() -> set[str]:
     RolloutMetrics(registry)
     OperatorMetrics(registry)
     ReplayMetrics(registry)
+    RetrainMetrics(registry)
     ShadowMetrics(registry)
     families: list[Metric] = list(registry.collect())
     return {
