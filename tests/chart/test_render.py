@@ -238,10 +238,12 @@ def test_the_operator_reaches_the_api_server_and_prometheus(url: str, ports: set
     assert {item["port"] for item in reached["ports"]} == ports
 
 
-def test_the_detector_reaches_nothing() -> None:
+def test_the_detector_reaches_nothing_but_a_named_archive() -> None:
     policy = one(rendered(DEFAULT), "NetworkPolicy", "davy-detector")
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert policy["spec"]["egress"] == []
+    (named,) = one(rendered(EVERYTHING), "NetworkPolicy", "davy-detector")["spec"]["egress"]
+    assert {item["port"] for item in named["ports"]} == {53, 443}
 
 
 def test_another_releases_names_do_not_meet_the_first_ones(clients: Clients) -> None:
