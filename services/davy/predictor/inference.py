@@ -80,7 +80,19 @@ def in_time(clock: Clock, deadline: float | None, where: str) -> None:
 
 
 def failure(error: Exception, request_id: str, plane: DataPlane, log: Any) -> Failure:
-    """Classify what a request raised; faults of the server are logged with the request's id."""
+    """Classify what a request raised; faults of the server are logged with the request's id.
+
+    After that, the error knows no longer where it was raised.
+    """
+    failed = _classify(error, request_id, plane, log)
+    # The frames that it went through hold the request, and one of them the error: a ring that only
+    # the collector opens, which hardly ever runs. Where most requests are refused, their bodies
+    # would fill the memory.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return failed
+
+
+def _classify(error: Exception, request_id: str, plane: DataPlane, log: Any) -> Failure:
     if isinstance(error, DeadlineError):
         return Failure("timeout", error)
     if isinstance(error, OverloadedError):
