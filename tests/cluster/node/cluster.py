@@ -231,7 +231,7 @@ class Served:
         assert record is not None
         return record
 
-    def ended(self, seconds: float = PATIENCE) -> str:
+    def ended(self, seconds: float = 360.0) -> str:
         """Wait until the rollout has ended and return how."""
         ends = {"Promoted", "RolledBack", "Failed"}
         until = time.monotonic() + seconds
