@@ -62,7 +62,7 @@ class Archive:
             pq.write_table(table, target, filesystem=self._fs)
             return
         self._fs.create_dir(target.rpartition("/")[0], recursive=True)
-        hidden = f"{target}.incomplete"
+        hidden = _hidden(target)
         pq.write_table(table, hidden, filesystem=self._fs)
         _sync(hidden)
         self._fs.move(hidden, target)
@@ -71,8 +71,7 @@ class Archive:
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files, whether they are there or not."""
         for path in paths:
-            for name in (path, f"{path}.incomplete"):
-                target = f"{self._root}/{name}"
+            for target in (f"{self._root}/{path}", _hidden(f"{self._root}/{path}")):
                 if self._fs.get_file_info(target).type == fs.FileType.File:
                     self._fs.delete_file(target)
 
@@ -131,6 +130,12 @@ class Archive:
                 self._fs.delete_dir(info.path)
                 removed += 1
         return removed
+
+
+def _hidden(path: str) -> str:
+    """Return a file's name while it is written: readers pass over names that begin with a dot."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.incomplete"
 
 
 def _groups(files: Sequence[tuple[str, int]], most_bytes: int) -> list[list[str]]:

@@ -104,7 +104,7 @@ def test_files_are_read_as_one_dataset(tmp_path, form):
         one = tables([pack("m", exchange(number, answered=number != 1))])
         for part, (partition, table) in enumerate(one):
             archive.write(f"{partition.folder}/{number}-{part}.parquet", table)
-    assert not list(tmp_path.rglob("*.incomplete"))
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".parquet"}
     schema = ds.dataset(
         [str(path) for path in sorted(tmp_path.rglob("*.parquet"))], format="parquet"
     ).schema
@@ -112,6 +112,27 @@ def test_files_are_read_as_one_dataset(tmp_path, form):
     found = ds.dataset(tmp_path / "archive", partitioning="hive").to_table()
     assert set(found["version"].to_pylist()) == {"v1"}
     assert sorted(set(found["davy_request_id"].to_pylist())) == ["r0", "r1", "r2"]
+
+
+def test_a_file_that_is_being_written_is_none_to_a_reader(tmp_path, monkeypatch):
+    archive = Archive(str(tmp_path))
+    archive.write("hour=2018-01-01T00/model=m/version=v1/1.parquet", pa.table({"a": [1]}))
+    seen = []
+
+    def write_some(table, where, filesystem):
+        with filesystem.open_output_stream(where) as file:
+            file.write(b"not yet")
+        seen.append(ds.dataset(tmp_path, partitioning="hive").count_rows())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", write_some)
+    path = "hour=2018-01-01T00/model=m/version=v1/2.parquet"
+    with pytest.raises(OSError, match="No space"):
+        archive.write(path, pa.table({"a": [1]}))
+    assert seen == [1]
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 2
+    archive.remove([path])
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
 
 
 def test_a_relative_folder_and_a_file_that_is_already_gone(tmp_path, monkeypatch):

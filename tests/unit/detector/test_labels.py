@@ -2,7 +2,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from davy.core.errors import InvalidInputError
@@ -60,6 +60,7 @@ def test_what_is_wrong_is_named_with_its_place(body, message):
     st.binary(max_size=200)
     | st.text(alphabet='{}[]",:0123456789 \nrequest_idlabel').map(str.encode)
 )
+@settings(deadline=None)
 def test_no_bytes_whatever_are_more_than_refused(body):
     with contextlib.suppress(InvalidInputError):
         read_labels(body, received=NOW)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, ndcg_score, roc_auc_score
 
@@ -114,6 +114,7 @@ def test_what_labels_do_not_determine_is_left_out():
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=30), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_ndcg_is_that_of_scikit_learn(relevance, seed):
     scores = np.random.default_rng(seed).permutation(len(relevance)).astype(float)
     truth = np.array(relevance, float)
