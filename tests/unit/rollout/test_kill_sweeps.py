@@ -1,16 +1,13 @@
-"""At how many places programs were killed stands at the end of a run, with several workers too."""
+"""At how many places programs were killed stands at the end of a run."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytest
+from tests.conftest import pytest_terminal_summary
 from tests.fixtures.kill_sweeps import CRASH_POINTS, summary
-
-ROOT = Path(__file__).parents[3]
 
 
 @dataclass
@@ -34,16 +31,30 @@ def test_sweeps_are_added_up_by_file() -> None:
     assert list(summary(reports[3:])) == []
 
 
-def test_a_run_with_workers_ends_with_the_count() -> None:
-    file = "tests/unit/rollout/test_kserve_crashes.py"
-    chosen = f"{file}::test_a_crash_at_any_write_changes_nothing"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "1", "-p", "no:cacheprovider", chosen]
-    more = ["-k", "began and Standard and None", "-p", "no:cov"]
-    ran = subprocess.run(
-        [*command, *more], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert ran.returncode == 0, ran.stdout
-    lines = ran.stdout.splitlines()
-    (told,) = (line for line in lines if line.startswith(f"{file}: killed at "))
-    assert told.endswith(" places (scenarios: 1)")
-    assert int(told.split()[3]) > 0
+class StandInReporter:
+    """What pytest writes the end of a run with."""
+
+    def __init__(self, passed: list[StandInReport]) -> None:
+        self.passed, self.written = passed, list[str]()
+
+    def getreports(self, name: str) -> list[StandInReport]:
+        return self.passed if name == "passed" else []
+
+    def section(self, title: str) -> None:
+        self.written.append(title)
+
+    def write_line(self, line: str) -> None:
+        self.written.append(line)
+
+
+def test_a_run_ends_with_the_count_where_there_was_one() -> None:
+    swept = StandInReporter([StandInReport("a.py::x", [(CRASH_POINTS, 3)])])
+    pytest_terminal_summary(cast(pytest.TerminalReporter, swept))
+    assert swept.written == [
+        "kill sweeps",
+        "a.py: killed at 3 places (scenarios: 1)",
+        "killed at 3 places in all, the same end each time",
+    ]
+    none = StandInReporter([StandInReport("a.py::x")])
+    pytest_terminal_summary(cast(pytest.TerminalReporter, none))
+    assert none.written == []
