@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -198,7 +199,9 @@ class Consumer:
                 raise
             except Exception as error:  # one that nobody foresaw must not stop those behind it
                 self._metrics.dropped.labels("failed").inc(2 if exchange.response else 1)
-                self._log.exception("exchange_failed", version=exchange.version, error=str(error))
+                # Not a rendered traceback: that may take longer than a thousand exchanges.
+                trace = traceback.format_exc(limit=-4)
+                self._log.error("exchange_failed", error=repr(error), traceback=trace)
             self._ledger.settle(exchange.key, done=not waits)
 
     async def _use(self, exchange: Exchange) -> bool:
@@ -216,4 +219,5 @@ class Consumer:
         try:
             self._on_pair(pair)
         except Exception as error:  # whoever listens must not stop what is counted
-            self._log.exception("pair_not_heard", error=str(error))
+            trace = traceback.format_exc(limit=-4)
+            self._log.error("pair_not_heard", error=repr(error), traceback=trace)

@@ -20,11 +20,10 @@ from davy.detector.labels import Label
 from davy.detector.ledger import CounterKey, Ledger
 from davy.detector.metrics import EXPIRED, JOINED, OUTCOMES, UNUSED, DetectorMetrics
 from davy.detector.outcomes import Answer, Joined, join, judged, measures
-from davy.detector.packages import Subject
+from davy.detector.packages import PREDICTED, Subject
 from davy.detector.pairing import Exchange
 from davy.detector.samples import pick_row
 
-PREDICTED = "predicted"
 # Services are named by the network: so many are told apart.
 SOURCES = 256
 

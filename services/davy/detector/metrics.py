@@ -141,6 +141,13 @@ class DetectorMetrics:
             (*_VERSION, "metric", "segment"),
             registry=registry,
         )
+        self.estimate = Gauge(
+            "davy_performance_estimate",
+            "Performance over the last window, expected from its scores alone; NaN when "
+            "insufficient.",
+            (*_VERSION, "metric", "segment"),
+            registry=registry,
+        )
         self.archived = Counter(
             "davy_detector_archived_rows",
             "Rows that were written to the archive.",
@@ -199,6 +206,7 @@ class DetectorMetrics:
             self.window_end,
             self.window_judged,
             self.outlier_share,
+            self.estimate,
         ):
             gauge.remove_by_labels({"model": model, "version": version})
 

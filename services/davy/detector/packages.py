@@ -30,6 +30,8 @@ from davy.packaging.contract import Calibration, Contract, score_output
 from davy.packaging.package import REFERENCE, Package, read_package
 from davy.protocol.names import SCORE
 
+# The output of a classifier of several classes that names the likeliest.
+PREDICTED = "predicted"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -40,7 +42,7 @@ class Subject:
     ``categories`` are the features and whether each is an integer, ``output`` the name of the
     score among the model's outputs, ``kind`` that of its task, ``coarse`` the tests that could not
     alarm alone because the package holds too few past distances, ``outliers`` the package's scorer
-    of rows, if it has one.
+    of rows, if it has one, ``probability`` whether the score is that of a binary label.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Subject:
     coarse: tuple[TestKey, ...] = ()
     outliers: OutlierDetector | None = None
     kind: Kind = "ranking"
+    probability: bool = False
 
 
 class Packages(Protocol):
@@ -105,6 +108,7 @@ class FolderPackages:
             coarse=tuple(too_coarse(nulls, rules)),
             outliers=_outliers(package),
             kind=contract.kind,
+            probability=_is_probability(contract),
         )
 
     def open_model(self, version: str) -> PackagedModel:
@@ -144,6 +148,19 @@ def calibrated(calibration: Calibration) -> dict[TestKey, Null]:
         (null.feature, null.detector): Null(np.sort(np.array(null.distances, float)), null.floor)
         for null in calibration.nulls
     }
+
+
+def _is_probability(contract: Contract) -> bool:
+    """Tell whether the score is the chance that a binary label is positive."""
+    outputs = {spec.name: spec for spec in contract.outputs}
+    score = outputs.get(score_output(contract.outputs))
+    return (
+        contract.kind == "classification"
+        and PREDICTED not in outputs
+        and score is not None
+        and score.datatype.startswith("FP")
+        and score.shape == [-1]
+    )
 
 
 def _outliers(package: Package) -> OutlierDetector | None:

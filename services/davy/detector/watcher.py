@@ -21,6 +21,7 @@ from davy.core.errors import IntegrityError, NotFoundError
 from davy.core.logging import get_logger
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import EVENTS, DetectorMetrics
+from davy.detector.outcomes import PROBABLE
 from davy.detector.packages import Packages, Subject
 from davy.detector.pairing import Exchange
 from davy.detector.report import drift, report
@@ -38,6 +39,8 @@ from davy.detector.state import (
 from davy.detector.windows import Row, Window, Windower
 from davy.drift.judge import TestKey, persist
 from davy.drift.result import DriftResult
+from davy.performance.cbpe import MEASURES, estimate
+from davy.protocol.names import SCORE
 
 # Unknown versions come from the network: remember only so many of them.
 FAILURES = 256
@@ -229,6 +232,7 @@ class Watcher:
             seconds = self._clock.monotonic() - began
             self._keep(watched, window, result, seconds)
             await self._score(subject, window, result)
+            self._estimate(subject, window, result)
         if late := watched.windower.take_late():
             self.metrics.late_rows.labels(watched.subject.model, watched.subject.version).inc(late)
 
@@ -246,6 +250,17 @@ class Watcher:
             self._log.warning("outliers_failed", version=subject.version, error=str(error))
         else:
             share.set(float(flags.mean()))
+
+    def _estimate(self, subject: Subject, window: Window, result: DriftResult) -> None:
+        """Show what the scores say of themselves, where they are probabilities."""
+        if not subject.probability:
+            return
+        limit = self._settings.outcome_limits.get(subject.model, PROBABLE)
+        scores = window.columns[SCORE] if result.status != "insufficient" else ()
+        found = estimate(scores, limit)
+        for measure in MEASURES:
+            value = found[measure].value if measure in found else math.nan
+            self.metrics.estimate.labels(subject.model, subject.version, measure, "all").set(value)
 
     def _keep(self, watched: Watched, window: Window, result: DriftResult, seconds: float) -> None:
         subject, before = watched.subject, watched.active
