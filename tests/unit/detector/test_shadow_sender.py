@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from tests.fixtures.logged_server import LoggedServer, logged
@@ -330,6 +330,7 @@ NUMBERS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(NUMBERS, NUMBERS, st.sampled_from(TOLERANCES))
 def test_a_distance_and_a_difference_say_the_same(one, other, tolerance) -> None:
     a, b = ([tensor("x", np.array(values, np.float32))] for values in (one, other))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from davy.packaging.allowed import clipped
@@ -41,6 +41,7 @@ def columns(draw: st.DrawFn) -> tuple[TensorSpec, np.ndarray]:
     return spec, data
 
 
+@settings(deadline=None)
 @given(columns())
 def test_a_replay_gives_the_model_what_the_predictor_gave_it(
     column: tuple[TensorSpec, np.ndarray],
