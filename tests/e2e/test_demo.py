@@ -27,7 +27,7 @@ SAMPLE = {
 # What no demo shows: it has no operator, nobody sends labels, nothing fails for good or is lost.
 EMPTY_PANELS = {
     "davy-on-call: Operator that leads",
-    "davy-model: Realised performance",
+    "davy-model: Performance",
     "davy-rollout: Failed for good",
     "davy-drift: Events not used",
     "davy-drift: Answers that labels found wrong",

@@ -107,12 +107,17 @@ MODEL_PAGE = Page(
                     low=0,
                 ),
                 Panel(
-                    "Realised performance",
-                    "Over the last labels that came, by measure.",
+                    "Performance",
+                    "Realised over the last labels that came, and estimated from the last window's "
+                    "scores; a gap between them is what no score tells.",
                     (
                         Query(
                             f"davy_performance_realised{{{_OF}}}",
                             "{{version}} {{metric}} {{segment}}",
+                        ),
+                        Query(
+                            f"davy_performance_estimate{{{_OF}}}",
+                            "{{version}} {{metric}} {{segment}} estimated",
                         ),
                     ),
                 ),

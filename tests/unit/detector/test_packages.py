@@ -95,6 +95,25 @@ def test_a_package_becomes_what_is_watched_of_it(tmp_path, write):
     assert [item.feature for item in subject.detector.test(window).drifted] == ["price"]
 
 
+SCORE = {"name": "score", "datatype": "FP32", "shape": [-1]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "expected"),
+    [
+        ("classification", [SCORE], True),
+        ("classification", [SCORE, {**SCORE, "name": "predicted", "datatype": "INT64"}], False),
+        ("classification", [{**SCORE, "datatype": "INT64"}], False),
+        ("classification", [{**SCORE, "shape": [-1, 3]}], False),
+        ("regression", [SCORE], False),
+        ("ranking", [SCORE], False),
+    ],
+)
+def test_a_binary_classifiers_score_is_a_probability(tmp_path, write, kind, outputs, expected):
+    version = write(kind=kind, outputs=outputs)
+    assert load(tmp_path, version).probability is expected
+
+
 OUTLIERS = {
     "file": "outlier.json",
     "method": "mahalanobis",

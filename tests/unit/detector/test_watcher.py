@@ -100,6 +100,39 @@ def test_without_a_scorer_there_is_no_share_of_outliers(traffic, registry, feed)
     assert value(registry, SHARE, model="m", version="v1") is None
 
 
+ESTIMATE = "davy_performance_estimate"
+
+
+def estimated(registry, metric):
+    return value(registry, ESTIMATE, model="m", version="v1", metric=metric, segment="all")
+
+
+@pytest.fixture
+def calibrated(packages, monkeypatch):
+    load = packages.load
+    monkeypatch.setattr(packages, "load", lambda name: replace(load(name), probability=True))
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_performance_is_estimated_from_the_scores_of_the_last_window(
+    traffic, registry, settings, clock, feed, tick
+):
+    feed(traffic(ROWS))
+    scores = np.array([s.values["score"] for s in traffic(ROWS) if s.kind == "response"])
+    assert estimated(registry, "accuracy") == pytest.approx(np.maximum(scores, 1 - scores).mean())
+    assert estimated(registry, "brier") == pytest.approx((scores * (1 - scores)).mean())
+    assert 0.5 < estimated(registry, "roc_auc") < 1
+    feed(traffic(3, seed=1))
+    clock.sleep(settings.window_seconds + 1)
+    tick()
+    assert math.isnan(estimated(registry, "accuracy"))
+
+
+def test_scores_that_are_no_probabilities_estimate_nothing(traffic, registry, feed):
+    feed(traffic(ROWS))
+    assert estimated(registry, "accuracy") is None
+
+
 def test_the_report_shows_the_last_windows_as_json(watcher, traffic, packages, feed):
     feed(traffic(ROWS, shift=3) + traffic(3, seed=1))
     report = json.loads(json.dumps(watcher.report(), allow_nan=False))
