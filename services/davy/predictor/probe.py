@@ -90,7 +90,8 @@ def _differs(merged: Tensor, alone: Tensor, start: int, end: int, tolerance: flo
         return "" if np.array_equal(one, other) else f"{where} changes with the rows beside it"
     scale = np.maximum(1.0, np.abs(other))
     with np.errstate(invalid="ignore"):
-        close = (np.abs(one - other) <= tolerance * scale) | (one == other)
+        # Of an infinite value the scale is infinite too: nothing but itself is close to it.
+        close = np.isfinite(other) & (np.abs(one - other) <= tolerance * scale) | (one == other)
     if (close | (np.isnan(one) & np.isnan(other))).all():
         return ""
     return f"{where} moves by more than {tolerance:g} with the rows beside it"

@@ -56,6 +56,21 @@ def test_the_tolerance_is_the_contracts(contract: Contract, noise: float, togeth
     assert not why_not_together(loose, run)
 
 
+@pytest.mark.parametrize("alone", [np.inf, -np.inf, np.nan])
+def test_a_value_that_is_no_number_is_close_to_itself_alone(
+    contract: Contract, alone: float
+) -> None:
+    def run(feed: Any, outputs: Any) -> Any:
+        whole = len(feed["amount"]) == ROWS
+        return (tensor("score", np.full(len(feed["amount"]), 1.0 if whole else alone)),)
+
+    def same(feed: Any, outputs: Any) -> Any:
+        return (tensor("score", np.full(len(feed["amount"]), alone)),)
+
+    assert "moves by more" in why_not_together(contract, run)
+    assert not why_not_together(contract, same)
+
+
 def test_a_model_without_a_row_for_each_row_is_not_batched(contract: Contract) -> None:
     def run(feed: Any, outputs: Any) -> Any:
         return (tensor("score", feed["amount"][:1]),)
