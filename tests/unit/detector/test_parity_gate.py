@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from tests.fixtures.logged_server import LoggedServer
+from tests.fixtures.one_indicator import INTERVAL, gate
 from tests.fixtures.scraped_exposition import StandInPrometheus
 from tests.fixtures.tiny_package import write_tiny_package
 
@@ -15,15 +16,10 @@ from davy.core.clock import ManualClock
 from davy.detector.packages import FolderPackages
 from davy.detector.replay import Replayer, ReplayMetrics, Source
 from davy.detector.settings import DetectorSettings
-from davy.rollout.adapters.memory import DryRunTraffic, MemoryJournal, StatedPackages
-from davy.rollout.adapters.prometheus_http import PrometheusHttp
 from davy.rollout.engine import Engine
-from davy.rollout.ports import GateFacts
-from davy.rollout.spec import RolloutSpec
 from davy.rollout.state import Phase
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-INTERVAL = 30.0
 LOOKS = 20
 
 
@@ -60,28 +56,11 @@ class Shop:
             self.prometheus.scrape(now, "detector-1", generate_latest(self.registry).decode())
 
     def engine(self) -> Engine:
-        spec = RolloutSpec.model_validate(
-            {
-                "candidate": {"version": self.canary.version},
-                "steps": [{"weight": 50, "minRequests": 0}],
-                "analysis": {
-                    "interval": f"{INTERVAL:g}s",
-                    "deadline": "1h",
-                    "vetoes": [],
-                    "indicators": [{"name": "parity", "ratio": 1.5, "allowance": 0.02}],
-                },
-            }
-        )
-        return Engine(
-            spec,
-            name="r",
+        return gate(
+            "parity",
             stable=self.stable.version,
-            traffic=DryRunTraffic(),
-            metrics=PrometheusHttp(
-                "http://127.0.0.1:9", clock=self.clock, transport=self.prometheus.transport()
-            ),
-            journal=MemoryJournal(),
-            packages=StatedPackages(GateFacts(0.1, ())),
+            canary=self.canary.version,
+            prometheus=self.prometheus,
             clock=self.clock,
         )
 
