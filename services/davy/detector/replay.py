@@ -1,7 +1,7 @@
 """Logged requests executed again, beside the server: is what was served what the package says?
 
-Belongs here: which requests, the queue, the thread, the models that are open, counting.
-Not here: executing one and comparing (`davy.detector.parity`), pairing request and response.
+Belongs here: which requests, the models that are open, counting. Not here: executing one and
+comparing (`davy.detector.parity`), the thread and its queue (`davy.detector.aside`).
 
 A server may answer with other weights than the package that it names: a stale cache, a wrong
 mount, a runtime that computes otherwise on that processor. Its own counters do not show that. The
@@ -12,9 +12,6 @@ gate's indicator ``parity`` reads what is counted here.
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -31,6 +28,7 @@ from davy.core.errors import (
     NotFoundError,
 )
 from davy.core.logging import get_logger
+from davy.detector.aside import Aside
 from davy.detector.pairing import Pair
 from davy.detector.parity import (
     NotReplayedError,
@@ -135,33 +133,24 @@ class Replayer:
         self._settings = settings
         self._clock = clock
         self._log = get_logger("detector.replay")
-        self._queue: queue.Queue[tuple[Source, Pair] | None] = queue.Queue(settings.replay_queue)
-        self._bytes = 0
-        self._lock = threading.Lock()
+        self._aside = Aside(
+            "replay",
+            self._work,
+            items=settings.replay_queue,
+            size=settings.replay_queue_bytes,
+        )
         self._met: set[Source] = set()
         self._open: OrderedDict[str, PackagedModel] = OrderedDict()
         self._failures: OrderedDict[str, tuple[Skip, float]] = OrderedDict()
         self._logged: dict[str, float] = {}
-        self._closing = False
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to execute."""
-        # A daemon: a model that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name="replay", daemon=True)
-        self._thread.start()
+        self._aside.start()
 
     def close(self, seconds: float = 1.0) -> None:
         """End the thread after the request that it has in hand; what waits is let go."""
-        self._closing = True
-        if self._thread is None:
-            return
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()
-        self._queue.put(None)
-        self._thread.join(seconds)
-        self._thread = None
+        self._aside.close(seconds)
 
     def on_pair(self, pair: Pair) -> None:
         """Take a request with its answer, where it is in the sample; returns at once.
@@ -170,23 +159,17 @@ class Replayer:
         """
         source = Source(pair.version, pair.request.namespace, pair.request.service)
         met = source in self._met
-        if self._closing or (met and not in_sample(pair.request.id, self._settings.replay_share)):
+        if self._aside.closing or (
+            met and not in_sample(pair.request.id, self._settings.replay_share)
+        ):
             return
         if not met and len(self._met) >= SERVICES:
             self._skip("too_many_services")
             return
-        with self._lock:
-            size = _size(pair)
-            if self._bytes + size > self._settings.replay_queue_bytes:
-                self._skip("queue_full")
-                return
-            try:
-                self._queue.put_nowait((source, pair))
-            except queue.Full:
-                self._skip("queue_full")
-                return
-            self._bytes += size
-        self._met.add(source)
+        if self._aside.offer((source, pair), _size(pair)):
+            self._met.add(source)
+        else:
+            self._skip("queue_full")
 
     def check(self, source: Source, pair: Pair) -> None:
         """Execute one request again and count what came of it."""
@@ -203,16 +186,13 @@ class Replayer:
             if what:
                 self._tell(source, pair.request.id, what)
 
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            source, pair = item
-            with self._lock:
-                self._bytes -= _size(pair)
-            try:
-                self.check(source, pair)
-            except Exception as error:  # whatever it is, the next one may be executed
-                self._skip("not_executed")
-                self._log.exception("replay_failed", request=pair.request.id, error=str(error))
+    def _work(self, item: tuple[Source, Pair]) -> None:
+        source, pair = item
+        try:
+            self.check(source, pair)
+        except Exception as error:  # whatever it is, the next one may be executed
+            self._skip("not_executed")
+            self._log.exception("replay_failed", request=pair.request.id, error=str(error))
 
     def _difference(self, model: PackagedModel, pair: Pair) -> str:
         asked = decode_request(pair.request.body, pair.request.header_length)

@@ -1,8 +1,8 @@
 """Logged requests sent to a candidate that serves nobody, and its answers compared.
 
-Belongs here: which requests, the queue, the thread, sending, what an answer counts as.
+Belongs here: which requests, sending, what an answer counts as.
 Not here: judging the counts (`davy.rollout.shadow`), executing a model here
-(`davy.detector.replay`).
+(`davy.detector.replay`), the thread and its queue (`davy.detector.aside`).
 
 The requests are copies of answered ones: nobody waits for what comes back, and how long it takes
 delays nobody. `Shadow.on_pair` returns at once; what the queue has no room for is dropped and
@@ -14,9 +14,6 @@ told it serves people, and nothing more is sent to it: its counters are then tho
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -28,6 +25,7 @@ from prometheus_client import CollectorRegistry, Counter
 from davy.core.clock import Clock
 from davy.core.errors import DavyError, InvalidInputError
 from davy.core.logging import get_logger
+from davy.detector.aside import Aside
 from davy.detector.pairing import Pair
 from davy.detector.parity import distance, pseudonymised
 from davy.detector.settings import DetectorSettings
@@ -160,34 +158,28 @@ class Shadow:
             timeout=settings.shadow_timeout_seconds, trust_env=False
         )
         self._log = get_logger("detector.shadow")
-        self._queue: queue.Queue[tuple[ShadowTarget, Pair] | None] = queue.Queue(QUEUE)
-        self._lock = threading.Lock()
-        self._bytes = 0
-        self._closing = False
+        self._aside = Aside(
+            "shadow",
+            self._work,
+            items=QUEUE,
+            size=QUEUE_BYTES,
+            between=self._look,
+            wake=REFRESH_SECONDS / 4,
+        )
         self._targets: tuple[ShadowTarget, ...] = ()
         self._served: set[str] = set()
         self._next = 0.0
         self._read_at = -REFRESH_SECONDS
         self._read: dict[str, Contract] = {}
         self._trouble = ""
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to send."""
-        # A daemon: a candidate that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
-        self._thread.start()
+        self._aside.start()
 
     def close(self, seconds: float = 1.0) -> None:
         """End the thread after the request that it has in hand; what waits is let go."""
-        self._closing = True
-        if self._thread is not None:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._queue.get_nowait()
-            self._queue.put(None)
-            self._thread.join(seconds)
-            self._thread = None
+        self._aside.close(seconds)
         self._client.close()
 
     def refresh(self) -> None:
@@ -210,7 +202,7 @@ class Shadow:
 
     def on_pair(self, pair: Pair) -> None:
         """Take a request with its answer, where it is to be sent; returns at once."""
-        if self._closing or pair.request.id.startswith(SHADOW_ID):
+        if self._aside.closing or pair.request.id.startswith(SHADOW_ID):
             return
         for target in self._targets:
             if pair.version == target.candidate:
@@ -256,38 +248,26 @@ class Shadow:
         now = self._clock.monotonic()
         if now < self._next:
             return
-        size = len(pair.request.body) + len(pair.response.body)
-        with self._lock:
-            if self._bytes + size <= QUEUE_BYTES:
-                with contextlib.suppress(queue.Full):
-                    self._queue.put_nowait((target, pair))
-                    self._bytes += size
-                    self._next = now + 1.0 / self._settings.shadow_per_second
-                    return
-        self._metrics.skipped.labels("queue_full").inc()
+        if self._aside.offer((target, pair), len(pair.request.body) + len(pair.response.body)):
+            self._next = now + 1.0 / self._settings.shadow_per_second
+        else:
+            self._metrics.skipped.labels("queue_full").inc()
 
-    def _work(self) -> None:
-        while not self._closing:
-            if self._clock.monotonic() - self._read_at >= REFRESH_SECONDS:
-                self._read_at = self._clock.monotonic()
-                self.refresh()
-            try:
-                item = self._queue.get(timeout=REFRESH_SECONDS / 4)
-            except queue.Empty:
-                continue
-            if item is None:
-                return
-            target, pair = item
-            with self._lock:
-                self._bytes -= len(pair.request.body) + len(pair.response.body)
-            # It may have begun to serve, or been taken out, while this waited.
-            if target not in self._targets or target.candidate in self._served:
-                continue
-            try:
-                self.send(target, pair)
-            except Exception as error:  # whatever it is, the next one may be sent
-                self._metrics.skipped.labels("malformed").inc()
-                self._log.exception("shadow_failed", request=pair.request.id, error=str(error))
+    def _look(self) -> None:
+        if self._clock.monotonic() - self._read_at >= REFRESH_SECONDS:
+            self._read_at = self._clock.monotonic()
+            self.refresh()
+
+    def _work(self, item: tuple[ShadowTarget, Pair]) -> None:
+        target, pair = item
+        # It may have begun to serve, or been taken out, while this waited.
+        if target not in self._targets or target.candidate in self._served:
+            return
+        try:
+            self.send(target, pair)
+        except Exception as error:  # whatever it is, the next one may be sent
+            self._metrics.skipped.labels("malformed").inc()
+            self._log.exception("shadow_failed", request=pair.request.id, error=str(error))
 
     def _contract(self, version: str) -> Contract:
         if version not in self._read:

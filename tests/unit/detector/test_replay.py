@@ -293,7 +293,7 @@ def test_a_share_is_taken_and_always_the_first_of_a_source(make, server, registr
     replayer.start()
     low, high = 2000 * 0.25 - 80, 2000 * 0.25 + 80
     eventually(lambda: checks(registry, server.version, "same") is not None)
-    eventually(replayer._queue.empty)
+    eventually(lambda: not replayer._aside.waiting)
     assert low < checks(registry, server.version, "same") < high
 
 

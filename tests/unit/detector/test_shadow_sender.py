@@ -123,7 +123,7 @@ class Place:
         }
 
     def waiting(self) -> int:
-        return self.shadow._queue.qsize()
+        return self.shadow._aside.waiting
 
 
 @pytest.fixture
