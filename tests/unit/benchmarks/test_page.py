@@ -12,6 +12,7 @@ from davy.core.errors import InvalidInputError
 
 MODULES = ("drift", "outlier", "reload", "rollout", "rollout_baseline", "rollout_day", "start")
 BLOCKS = [(f"tests.benchmarks.bench_{name}", "BLOCK") for name in MODULES]
+BLOCKS.append(("tests.benchmarks.bench_rollout_day", "COST_BLOCK"))
 BLOCKS.append(("tests.benchmarks.serving.report", "BLOCK"))
 
 
