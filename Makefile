@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed: .venv, Prometheus, Alertmanager
 	@requirements/install.sh
