@@ -1,4 +1,7 @@
-"""Every alert has a test that fires it, one that keeps it quiet, and a runbook."""
+"""Every alert has a test that fires it, one that keeps it quiet, and a runbook.
+
+Those of `ALWAYS` cannot be kept quiet: their tests say that nothing does.
+"""
 
 import re
 import shutil
@@ -14,6 +17,8 @@ RULES = sorted((MONITORING / "rules").glob("*.yaml"))
 TESTS = sorted(Path(__file__).parent.glob("*.yaml"))
 RUNBOOKS = MONITORING / "runbooks"
 SEVERITIES = {"page", "ticket"}
+# Alerts that fire for as long as rules are evaluated, and why: no input could keep them quiet.
+ALWAYS = {"DavyWatchdog": "its silence is the alarm"}
 SECTIONS = (
     "## What it means",
     "## See why",
@@ -61,16 +66,31 @@ def test_the_alerts_fire_and_stay_quiet_as_their_tests_say(path):
     run("promtool", "prometheus", "test", "rules", str(path))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(ALWAYS)))
 def test_every_alert_has_a_test_that_fires_it_and_one_that_keeps_it_quiet(name):
     expected = list(expectations(name))
     assert any(expected), f"no test in tests/rules fires {name}"
     assert not all(expected), f"no test in tests/rules keeps {name} quiet"
 
 
+@pytest.mark.parametrize("name", sorted(ALWAYS))
+def test_an_alert_that_always_fires_does_so_without_data_and_with_any(name):
+    expected = list(expectations(name))
+    assert len(expected) >= 2, f"{name} is to be seen at several times and inputs"
+    assert all(expected), f"{name} must always fire ({ALWAYS[name]}), yet a test expects silence"
+
+
+def test_an_alert_that_always_fires_depends_on_no_data_and_waits_for_nothing():
+    always = [rule for rule in alerts() if rule["expr"] == "vector(1)"]
+    assert [rule["alert"] for rule in always] == sorted(ALWAYS)
+    assert not any("for" in rule for rule in always)
+
+
 @pytest.mark.parametrize("rule", list(alerts()), ids=lambda rule: rule["alert"])
 def test_every_alert_says_how_urgent_it_is_what_is_wrong_and_where_to_read_on(rule):
-    assert rule["labels"]["severity"] in SEVERITIES
+    # What always fires is not urgent, and must match no route of what is.
+    severities = {"none"} if rule["alert"] in ALWAYS else SEVERITIES
+    assert rule["labels"]["severity"] in severities
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["description"]
     link = f"{{{{ $externalLabels.runbook_base }}}}monitoring/runbooks/{rule['alert']}.md"
@@ -101,11 +121,18 @@ def test_amtool_finds_nothing_wrong_with_the_base_configuration():
 
 @pytest.mark.parametrize(
     ("alert", "receiver"),
-    [({"severity": "page"}, "pages"), ({"severity": "ticket"}, "tickets"), ({}, "tickets")],
+    [
+        ({"severity": "page"}, "pages"),
+        ({"severity": "ticket"}, "tickets"),
+        ({}, "tickets"),
+        ({"alertname": "DavyWatchdog", "severity": "none"}, "watchdog"),
+        # Whatever somebody's own rules make of its labels: never a page.
+        ({"alertname": "DavyWatchdog", "severity": "page"}, "watchdog"),
+    ],
 )
 def test_alerts_reach_the_receiver_of_their_severity(alert, receiver):
     path = MONITORING / "alertmanager" / "alertmanager.yaml"
-    labels = [f"{name}={value}" for name, value in alert.items()]
+    labels = [f"{name}={value}" for name, value in ({"alertname": "Any"} | alert).items()]
     said = run(
         "amtool",
         "prometheus-alertmanager",
@@ -113,7 +140,6 @@ def test_alerts_reach_the_receiver_of_their_severity(alert, receiver):
         "routes",
         "test",
         f"--config.file={path}",
-        "alertname=Any",
         *labels,
     )
     assert said.strip() == receiver

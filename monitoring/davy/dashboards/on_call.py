@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from davy.dashboards.page import Level, Page, Panel, Query, Row
+from davy.dashboards.page import TROUBLE, Level, Page, Panel, Query, Row
 
 ON_CALL = Page(
     uid="davy-on-call",
@@ -18,7 +18,7 @@ ON_CALL = Page(
                     "Each has a runbook: monitoring/runbooks/ALERT.md.",
                     (
                         Query(
-                            'ALERTS{alertname=~"Davy.*",alertstate="firing"}',
+                            f'ALERTS{{{TROUBLE},alertstate="firing"}}',
                             "{{alertname}} {{severity}} {{model}} {{version}} {{rollout}} "
                             "{{feature}}",
                         ),
@@ -31,7 +31,7 @@ ON_CALL = Page(
                     "Firing and pending, by name.",
                     (
                         Query(
-                            'count by (alertname, alertstate) (ALERTS{alertname=~"Davy.*"})',
+                            f"count by (alertname, alertstate) (ALERTS{{{TROUBLE}}})",
                             "{{alertname}} {{alertstate}}",
                         ),
                     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from davy.dashboards.page import Level, Page, Panel, Query, Row
+from davy.dashboards.page import TROUBLE, Level, Page, Panel, Query, Row
 
 FAILED = 'outcome=~"server_error|timeout|shed"'
 
@@ -17,7 +17,7 @@ OVERVIEW = Page(
                 Panel(
                     "Firing alerts",
                     "Alerts of Davy that fire; their runbooks are linked from the page On call.",
-                    (Query('count(ALERTS{alertname=~"Davy.*",alertstate="firing"}) or vector(0)'),),
+                    (Query(f'count(ALERTS{{{TROUBLE},alertstate="firing"}}) or vector(0)'),),
                     shape="number",
                     width=6,
                     levels=(Level(0, "green"), Level(1, "red")),

@@ -98,3 +98,5 @@ class Page:
 
 MODEL = Choice("model", "model", "davy_requests_total")
 ROLLOUT = Choice("rollout", "rollout", "davy_rollout_weight")
+# Which alerts tell of trouble: the watchdog always fires, and is none.
+TROUBLE = 'alertname=~"Davy.*",alertname!="DavyWatchdog"'
