@@ -126,7 +126,8 @@ class Windower:
         while self._held and len(self._rows) < self.window_rows:
             first = self._held[0]
             ripe = self._newest - first.time >= held or now - first.came >= lateness
-            if not (everything or ripe):
+            # No more than a window's rows: events that repeat one time would be held for ever.
+            if not (everything or ripe or len(self._held) > self.window_rows):
                 break
             heapq.heappop(self._held)
             self._rows.append(first.row)

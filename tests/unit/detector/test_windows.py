@@ -107,6 +107,14 @@ def test_times_at_the_ends_of_the_calendar_are_times():
     assert windower.pop(600).rows == 3
 
 
+def test_no_more_than_a_windows_rows_are_held():
+    windower = make(lateness=5)
+    for number in range(1000):
+        windower.add(row(1 + number % 2), number / 1000)
+        windower.pop(number / 1000)
+    assert windower.rows <= 6
+
+
 def test_silence_releases_what_is_held():
     windower = make(lateness=5)
     for number in (2, 1, 3):
