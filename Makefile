@@ -21,7 +21,7 @@ test: setup ## All tests
 	$(PYTEST) -n 2 -q -m "not e2e and not node" --cov --cov-report=
 	$(PYTEST) -q -m e2e --cov --cov-append --cov-report=term
 
-test-cluster: setup ## On a Kubernetes node of its own, as root: 15 minutes; builds its programs the first time
+test-cluster: setup ## On a Kubernetes node of its own, as root: 20 minutes; builds its programs the first time
 	.venv/bin/python -m tests.cluster.bed.node.programs
 	.venv/bin/python -m tests.cluster.bed.clients
 	DAVY_BED=require $(PYTEST) -q -m node tests/cluster/node
