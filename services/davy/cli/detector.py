@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from davy.cli.drift_table import drift_table
+from davy.cli.extras import needs
 from davy.core.errors import InvalidInputError, UnavailableError
 from davy.detector.settings import DetectorSettings
 
@@ -22,7 +23,8 @@ app = typer.Typer(help="Watch what the models are asked: drift.", no_args_is_hel
 @app.command()
 def serve() -> None:
     """Serve the detector; settings are ``DAVY_DETECTOR_*`` or ``[detector]`` in DAVY_CONFIG."""
-    from davy.detector.serve import serve as run
+    with needs("davy detector serve", "native"):
+        from davy.detector.serve import serve as run
 
     run(DetectorSettings.load())
 
@@ -100,30 +102,6 @@ def _show(console: Console, version: dict[str, Any], *, everything: bool) -> Non
         markup=False,
     )
     active = {(item["feature"], item["detector"]) for item in version["active"]}
-    table = Table("feature", "detector", "verdict", "effect", "floor", "p", "then → now")
-    for item in sorted(last["features"], key=lambda item: -(item["effect"] or 0)):
-        key = (item["feature"], item["detector"])
-        near = item["effect"] is not None and item["effect"] >= 0.75 * (item["floor"] or 0)
-        if everything or near or key in active or item["status"] == "drift":
-            verdict = "ACTIVE" if key in active else item["status"]
-            table.add_row(
-                item["feature"],
-                item["detector"],
-                verdict,
-                _number(item["effect"]),
-                _number(item["floor"]),
-                _number(item["p_value"]),
-                item["reason"] or "; ".join(_compared(c) for c in item["comparisons"]),
-            )
+    table = drift_table(last["features"], active, everything=everything)
     if table.row_count:
         console.print(table)
-
-
-def _compared(item: dict[str, Any]) -> str:
-    return f"{item['what']} {_number(item['reference'])} → {_number(item['window'])}"
-
-
-def _number(value: float | str | None) -> str:
-    if isinstance(value, str):  # "inf", which JSON has no number for
-        return value
-    return "-" if value is None else f"{value:.3g}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from davy.cli.extras import needs
 from davy.core.clock import SystemClock
 from davy.core.errors import ConfigurationError, ConflictError, NotFoundError
 from davy.core.files import write_atomic
@@ -54,14 +55,15 @@ def run(
     """
     from rich.console import Console
 
-    from davy.cli.demo.claims import all_hold
-    from davy.cli.demo.ports import Ports
-    from davy.cli.demo.processes import Supervisor
-    from davy.cli.demo.report import Made, write_report
-    from davy.cli.demo.settings import DemoSettings
-    from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
-    from davy.cli.demo.story import Story
-    from davy.cli.demo.terminal import Terminal
+    with needs("davy demo run", "demo"):
+        from davy.cli.demo.claims import all_hold
+        from davy.cli.demo.ports import Ports
+        from davy.cli.demo.processes import Supervisor
+        from davy.cli.demo.report import Made, write_report
+        from davy.cli.demo.settings import DemoSettings
+        from davy.cli.demo.stack import MODEL, Addresses, Programs, Stack
+        from davy.cli.demo.story import Story
+        from davy.cli.demo.terminal import Terminal
     from davy.kubeflow.code import code_version
 
     settings = DemoSettings.load()
