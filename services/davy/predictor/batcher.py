@@ -21,6 +21,7 @@ import numpy as np
 
 from davy.core.clock import Clock
 from davy.core.errors import DeadlineError, OverloadedError, PermanentError
+from davy.core.logging import get_logger
 from davy.predictor.admission import Limits, Load, Speed, behind, refuse
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.rounds import Ticket, choose
@@ -216,13 +217,16 @@ class Batcher:
             return
         self._began = now
         self._ends = now + self._handing + sum(map(_seconds, rounds))
-        for jobs in rounds:
-            for job in jobs:
-                job.work.metrics.waited(now - job.read)
         works = [[job.work for job in jobs] for jobs in rounds]
-        running = asyncio.get_running_loop().run_in_executor(
-            self._pool, _execute_all, works, self._clock
-        )
+        try:
+            running = asyncio.get_running_loop().run_in_executor(
+                self._pool, _execute_all, works, self._clock
+            )
+        except RuntimeError as error:
+            # No thread can be had: nothing runs, and who comes next tries again.
+            self._running = False
+            _fail(rounds, error)
+            return
         running.add_done_callback(lambda done: self._finish(rounds, done))
 
     def _next_rounds(self, now: float) -> list[list[_Job]]:
@@ -254,26 +258,50 @@ class Batcher:
     def _finish(
         self, rounds: Sequence[Sequence[_Job]], done: asyncio.Future[list[Executed]]
     ) -> None:
-        spent = self._clock.monotonic() - self._began
-        for jobs, executed in zip(rounds, done.result(), strict=True):
-            work = jobs[0].work
-            for rows, seconds in executed.runs:
-                work.model.speed.observe(rows, seconds)
-                work.metrics.executed(rows)
-                spent -= seconds
-            for job, answer in zip(jobs, executed.answers, strict=True):
-                if job.answer.done():
-                    continue
-                if isinstance(answer, Exception):
-                    job.answer.set_exception(answer)
-                else:
-                    job.answer.set_result(answer)
-        self._handing += NEWEST * (max(0.0, spent) - self._handing)
-        self._begin()
+        began = self._began
+        spent = self._clock.monotonic() - began
+        try:
+            results = done.result()
+            for jobs, executed in zip(rounds, results, strict=True):
+                _answer(jobs, executed)
+                for rows, seconds in executed.runs:
+                    jobs[0].work.model.speed.observe(rows, seconds)
+                    spent -= seconds
+            self._handing += NEWEST * (max(0.0, spent) - self._handing)
+            # Last: what cannot be counted is answered.
+            for jobs, executed in zip(rounds, results, strict=True):
+                for rows, _ in executed.runs:
+                    jobs[0].work.metrics.executed(rows)
+                for job in jobs:
+                    job.work.metrics.waited(began - job.read)
+        except Exception as error:
+            get_logger("predictor").error("executions were not counted", exc_info=error)
+            _fail(rounds, error)
+        finally:
+            # Whatever it was, those behind it are executed.
+            self._begin()
 
 
 def _seconds(jobs: Sequence[_Job]) -> float:
     return jobs[0].work.model.speed.seconds(sum(job.work.rows for job in jobs))
+
+
+def _answer(jobs: Sequence[_Job], executed: Executed) -> None:
+    for job, answer in zip(jobs, executed.answers, strict=True):
+        if job.answer.done():
+            continue
+        if isinstance(answer, Exception):
+            job.answer.set_exception(answer)
+        else:
+            job.answer.set_result(answer)
+
+
+def _fail(rounds: Sequence[Sequence[_Job]], error: Exception) -> None:
+    """Tell those that have no answer why."""
+    for jobs in rounds:
+        for job in jobs:
+            if not job.answer.done():
+                job.answer.set_exception(error)
 
 
 def _execute_all(rounds: Sequence[Sequence[Work]], clock: Clock) -> list[Executed]:

@@ -331,6 +331,28 @@ class SlowHandOver(ThreadPoolExecutor):
         return super().submit(late)
 
 
+class NoThread(ThreadPoolExecutor):
+    """Stands in for a process that may have no more threads."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_had_nobody_waits_for_one(
+    model: Model, make_work: Callable[..., Work]
+) -> None:
+    async def go(batcher: Batcher) -> None:
+        pool, batcher._pool = batcher._pool, NoThread(1)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                await asyncio.wait_for(batcher.run(make_work(model, columns(40))), 30)
+        batcher._pool = pool
+        [score] = await batcher.run(make_work(model, columns(40)))
+        assert len(score.data) == 40
+
+    run(go)
+
+
 def test_what_waits_is_handed_over_several_rounds_at_once(
     model: Model, make_work: Callable[..., Work]
 ) -> None:
