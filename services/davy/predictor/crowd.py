@@ -94,8 +94,8 @@ def _as_one(
     read: float,
     *,
     unchecked: bool,
-) -> list[InferResponse] | None:
-    """Return the answers; None when something is wrong with one of them."""
+) -> list[InferResponse | Exception] | None:
+    """Return the answers, or what was raised; None when something is wrong with one of them."""
     first = works[0]
     feed = {name: np.concatenate([work.feed[name] for work in works]) for name in first.feed}
     if unchecked and plane.policy.suspects(feed):
@@ -109,13 +109,17 @@ def _as_one(
     if any(tensor.shape[:1] != (rows,) for tensor in tensors):
         return None
     counted = plane.count_together(tensors, rows)
-    answers = []
+    answers: list[InferResponse | Exception] = []
     start = 0
     for request, work in zip(requests, works, strict=True):
         end = start + work.rows
         parts = tuple([_part(tensor, start, end) for tensor in tensors])
-        answers.append(plane.respond(request, work.rows, parts, counted=counted))
         start = end
+        try:
+            answers.append(plane.respond(request, work.rows, parts, counted=counted))
+        except Exception as error:
+            # It was executed and counted: not once more.
+            answers.append(error)
     return answers
 
 

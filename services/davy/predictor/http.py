@@ -210,7 +210,8 @@ def problem(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
 
 
 def _integer(value: bytes, name: str, limit: int = 10**15) -> int:
-    # int() alone also takes signs, spaces, underscores and endless digits.
+    # int() alone also takes signs, underscores and endless digits. Spaces around are not of it.
+    value = value.strip(b" \t")
     if value.isdigit() and len(value) <= 16:
         number = int(value)
         if number <= limit:

@@ -14,7 +14,7 @@ be executed together is one execution.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from davy.core.clock import Clock
@@ -22,7 +22,7 @@ from davy.core.errors import DavyError, NotFoundError
 from davy.core.logging import get_logger
 from davy.predictor.batcher import Batcher, Work
 from davy.predictor.catalogue import Models, Served
-from davy.predictor.crowd import answer_together
+from davy.predictor.crowd import Result, answer_together
 from davy.predictor.http import (
     TIMEOUT_HEADER,
     Answer,
@@ -165,7 +165,12 @@ class Lane:
         for crowd in crowds.values():
             plane = crowd[0].served.plane
             requests = [one.request for one in crowd]
-            results = answer_together(plane, self._batcher, requests, started)
+            results: Sequence[Result]
+            try:
+                results = answer_together(plane, self._batcher, requests, started)
+            except Exception as error:
+                # Whatever it is: nobody is left without an answer.
+                results = [error] * len(crowd)
             for one, result in zip(crowd, results, strict=True):
                 if isinstance(result, Work):
                     self._wait(one, result, started)
@@ -232,5 +237,9 @@ class Lane:
 
     def _tell(self, one: Asked, outcome: Outcome, answer: Answer, started: float) -> None:
         served = one.served
-        served.plane.metrics.request(outcome, self._clock.monotonic() - started, one.segment)
+        try:
+            served.plane.metrics.request(outcome, self._clock.monotonic() - started, one.segment)
+        except Exception as error:
+            # What cannot be counted is answered, and so is whoever comes after it.
+            self._log.error("a request was not counted", exc_info=error)
         one.waiting.tell(answer if answer.version else answer._replace(version=served.version))

@@ -38,7 +38,7 @@ class Cycle:
     message_event = _NoEvent()
 
     def __init__(self, protocol: LaneProtocol) -> None:
-        self.protocol = protocol
+        self.protocol: LaneProtocol | None = protocol
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
@@ -46,7 +46,10 @@ class Cycle:
     def tell(self, answer: Answer) -> None:
         """Write the answer."""
         self.response_complete = True
-        self.protocol.write(self, answer)
+        # The connection holds its last request: both ways, only the collector would free them.
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.write(self, answer)
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -78,13 +81,16 @@ class LaneProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came; a request that is not whole by now is the server's."""
+        if self._rests:
+            self._rested = self.loop.time()
         super().data_received(data)
         if self._route is not None:
             self._route = None
+            body, self._body = self._body, b""
             if not self.transport.is_closing():
                 self._hand_back()
-                if self._body:
-                    super().on_body(self._body)
+                if body:
+                    super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when it turns out to need one."""
@@ -95,6 +101,8 @@ class LaneProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide who answers."""
+        # It may have begun before the answer to the request before it was written.
+        self._rests = False
         self._lane = self._place.lane
         if self._lane is not None and self._may_be_quick():
             self._route = self._lane.route(self.url)
@@ -107,10 +115,9 @@ class LaneProtocol(HttpToolsProtocol):
         """Keep a part of the body."""
         if self._route is None:
             super().on_body(body)
-        elif self._body:
-            self._body += body
         else:
-            self._body = body
+            # What was read at once of a body that is not in chunks is one part.
+            self._body += body
 
     def on_message_complete(self) -> None:
         """Give a whole request to the lane."""
@@ -122,7 +129,8 @@ class LaneProtocol(HttpToolsProtocol):
         # What the server asks of the request that is being answered, and what follows it in the
         # same connection waits for.
         self.cycle = cycle = Cycle(self)  # type: ignore[assignment]
-        lane.take(Asked(cycle, route, self.headers, self._body))
+        body, self._body = self._body, b""
+        lane.take(Asked(cycle, route, self.headers, body))
 
     def write(self, cycle: Cycle, answer: Answer) -> None:
         """Write the answer of a request that came through the lane."""
@@ -190,6 +198,8 @@ class LaneProtocol(HttpToolsProtocol):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
+            # Chunks have no length, and lines may follow them that look like headers.
+            and not any(name == b"transfer-encoding" for name, _ in self.headers)
         )
 
     def _hand_back(self) -> None:
@@ -197,5 +207,6 @@ class LaneProtocol(HttpToolsProtocol):
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
+        # Another list: the parser adds to its own what follows chunks, and that is no header.
+        self.scope["headers"] = list(headers)
         super().on_headers_complete()

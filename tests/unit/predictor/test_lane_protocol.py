@@ -4,167 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 import pytest
-import uvicorn
-from prometheus_client import CollectorRegistry
+from tests.fixtures.lane_server import (
+    INFER,
+    Server,
+    http,
+    message,
+    read_answer,
+    request,
+    run,
+    undated,
+)
 
-from davy.core.clock import SystemClock
 from davy.predictor import lane as lane_module
-from davy.predictor import lane_protocol
 from davy.predictor.admission import Limits
-from davy.predictor.batcher import Batcher
-from davy.predictor.catalogue import Catalogue, Models, Served
-from davy.predictor.explain import Explainer, ExplainLimits
-from davy.predictor.families import MetricFamilies
+from davy.predictor.catalogue import Catalogue
 from davy.predictor.front import Front, Place
-from davy.predictor.handler import Handler
-from davy.predictor.lane import Lane
-from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
-from davy.predictor.payload import Exchange, NoSink
+from davy.predictor.payload import Exchange
 from davy.predictor.plane import DataPlane
-from davy.predictor.turns import Turns
-from davy.predictor.validation import InputPolicy
-from davy.protocol.tensors import tensor
-from davy.protocol.v2 import InferRequest, RequestedOutput, encode_request
-
-INFER = "/v2/models/tiny/infer"
-
-
-class Server:
-    """A real server on a free port, and what went through its lane."""
-
-    def __init__(self, models: Models, place: Place, port: int, registry: CollectorRegistry):
-        self.models = models
-        self.place = place
-        self.port = port
-        self.registry = registry
-        self.taken = 0
-
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    async def ask(self, *parts: bytes) -> bytes:
-        """Send the parts of one request, each read before the next is sent."""
-        reader, writer = await self.open()
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            if len(parts) > 1:
-                await asyncio.sleep(0.02)
-        answer = await read_answer(reader)
-        writer.close()
-        return answer
-
-    def count(self, name: str, **labels: str) -> float:
-        version = self.models.catalogue.entries[0].version
-        labels = {"model": "tiny", "version": version, **labels}
-        value = self.registry.get_sample_value(name, labels)
-        assert value is not None, name
-        return value
-
-
-async def read_answer(reader: asyncio.StreamReader) -> bytes:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-    length = re.search(rb"content-length: (\d+)", head)
-    assert length is not None, head
-    return head + await asyncio.wait_for(reader.readexactly(int(length[1])), 10)
-
-
-def undated(answer: bytes) -> bytes:
-    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
-
-
-def http(
-    body: bytes = b"", path: str = INFER, method: str = "POST", length: str = "", **headers: str
-) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: here", f"content-length: {length or len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def request(rows: int = 2, *, binary: bool = False, **fields: Any) -> tuple[bytes, dict[str, str]]:
-    columns = {
-        "kind": np.arange(rows) % 6,
-        "amount": np.linspace(0, 100, rows, dtype=np.float32),
-        "visits": np.full(rows, np.nan, np.float32),
-        "channel": np.full(rows, 2),
-    }
-    inputs = tuple(tensor(name, data) for name, data in columns.items())
-    encoded = encode_request(InferRequest(inputs, **{"id": "r", **fields}), binary=binary)
-    if encoded.header_length is None:
-        return encoded.body, {"content_type": "application/json"}
-    return encoded.body, {"inference_header_content_length": str(encoded.header_length)}
-
-
-def message(rows: int = 2, **fields: Any) -> bytes:
-    body, headers = request(rows, **fields)
-    return http(body, **headers)
-
-
-def run(go: Callable[[Server], Coroutine[Any, Any, None]], model: Model, **options: Any) -> None:
-    async def main() -> None:
-        async with serving(model, **options) as server:
-            await go(server)
-
-    asyncio.run(main())
-
-
-@asynccontextmanager
-async def serving(
-    model: Model, *, limits: Limits | None = None, sink: Any = None, **config: Any
-) -> AsyncIterator[Server]:
-    registry = CollectorRegistry()
-    clock = SystemClock()
-    metrics = PredictorMetrics(MetricFamilies(registry), model.contract, model.identity)
-    batcher = Batcher(limits or Limits(), clock)
-    plane = DataPlane(model, InputPolicy(model.contract.inputs), metrics, batcher)
-    models = Models(Catalogue((Served(plane, sink or NoSink(), model.package.path),)))
-    turns = Turns(clock)
-    explainer = Explainer(ExplainLimits(seconds=1.0, rows=4, samples=100), clock)
-    shared: dict[str, Any] = {"clock": clock, "turns": turns, "max_body_bytes": 100_000}
-    place = Place(Handler(models, explainer, **shared), Lane(models, batcher, **shared))
-
-    async def beyond(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            for kind in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{kind}.complete"})
-
-    options = {"log_config": None, "port": 0, "server_header": False, **config}
-    served = uvicorn.Server(uvicorn.Config(Front(beyond, place), http="httptools", **options))
-    served.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    running = asyncio.create_task(served.serve())
-    while not served.started:
-        await asyncio.sleep(0.005)
-    port = served.servers[0].sockets[0].getsockname()[1]
-    server = Server(models, place, port, registry)
-    counted(server)
-    try:
-        yield server
-    finally:
-        served.should_exit = True
-        await asyncio.wait_for(running, 10)
-        batcher.close()
-        explainer.close()
-
-
-def counted(server: Server) -> None:
-    lane = server.place.lane
-    assert lane is not None
-    take = lane.take
-
-    def counting(asked: Any) -> None:
-        server.taken += 1
-        take(asked)
-
-    lane.take = counting  # type: ignore[method-assign]
-
+from davy.protocol.v2 import RequestedOutput
 
 ANSWERED = {
     "JSON": message(),
@@ -475,4 +336,3 @@ def test_another_protocol_is_left_as_it_is(model: Model) -> None:
     scope = {"type": "lifespan"}
     asyncio.run(Front(app, Place())(scope, theirs.receive, app))
     assert theirs.config.http_protocol_class is object
-    assert lane_protocol.LaneProtocol is not object
