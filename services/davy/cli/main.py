@@ -26,6 +26,7 @@ PARTS = {
     "rollout": "davy.cli.rollout",
     "operator": "davy.cli.operator",
     "detector": "davy.cli.detector",
+    "monitor": "davy.cli.monitor",
     "retrain": "davy.cli.retrain",
     "slo": "davy.cli.slo",
     "dashboards": "davy.cli.dashboards",

@@ -79,37 +79,7 @@ class FolderPackages:
 
     def load(self, version: str) -> Subject:
         """Return the subject of a version; errors as in `Packages.load`."""
-        package = self._read(version)
-        contract = package.contract
-        rules = Rules(
-            window_rows=contract.calibration.window_rows,
-            minimum_share=self.settings.minimum_window_share,
-            false_discovery_rate=self.settings.false_discovery_rate,
-            consecutive=self.settings.consecutive_windows,
-        )
-        nulls = calibrated(contract.calibration)
-        if not nulls:
-            raise InvalidInputError(
-                "its contract holds no past distances, so nothing can be watched",
-                where=str(package.path),
-                fix="Calibrate the reference and package again",
-            )
-        categories = {
-            item.name: item.datatype.startswith(("INT", "UINT")) for item in contract.inputs
-        }
-        detector = tabular_detector(self.settings.engine, nulls, rules)
-        return Subject(
-            model=contract.name,
-            version=version,
-            categories=categories,
-            output=score_output(contract.outputs),
-            detector=detector.fit(_reference(package, categories)),
-            rules=rules,
-            coarse=tuple(too_coarse(nulls, rules)),
-            outliers=_outliers(package),
-            kind=contract.kind,
-            probability=_is_probability(contract),
-        )
+        return subject_of(self._read(version), self.settings)
 
     def open_model(self, version: str) -> PackagedModel:
         """Open the model of a version; see `davy.detector.replay.Models`."""
@@ -140,6 +110,51 @@ class FolderPackages:
                 fix="Put the package there, or point DAVY_DETECTOR_STORE to where it is",
             )
         return found[0]
+
+
+def subject_of(package: Package, settings: DetectorSettings) -> Subject:
+    """Return what is watched of a verified package.
+
+    Parameters
+    ----------
+    package : Package
+        The package.
+    settings : DetectorSettings
+        Engine and rules; its store is not looked at.
+
+    Raises
+    ------
+    InvalidInputError
+        It holds no past distances, or its reference does not fit its contract.
+    """
+    contract = package.contract
+    rules = Rules(
+        window_rows=contract.calibration.window_rows,
+        minimum_share=settings.minimum_window_share,
+        false_discovery_rate=settings.false_discovery_rate,
+        consecutive=settings.consecutive_windows,
+    )
+    nulls = calibrated(contract.calibration)
+    if not nulls:
+        raise InvalidInputError(
+            "its contract holds no past distances, so nothing can be watched",
+            where=str(package.path),
+            fix="Calibrate the reference and package again",
+        )
+    categories = {item.name: item.datatype.startswith(("INT", "UINT")) for item in contract.inputs}
+    detector = tabular_detector(settings.engine, nulls, rules)
+    return Subject(
+        model=contract.name,
+        version=contract.version,
+        categories=categories,
+        output=score_output(contract.outputs),
+        detector=detector.fit(_reference(package, categories)),
+        rules=rules,
+        coarse=tuple(too_coarse(nulls, rules)),
+        outliers=_outliers(package),
+        kind=contract.kind,
+        probability=_is_probability(contract),
+    )
 
 
 def calibrated(calibration: Calibration) -> dict[TestKey, Null]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from davy.detector.state import Failure, Tested, Watched
+from davy.drift.result import DriftResult
 
 
 def report(
@@ -39,6 +40,33 @@ def drift(watched: Iterable[Watched]) -> dict[str, Any]:
     ``streaks`` says in how many windows in a row a feature has drifted, or has not.
     """
     return {"versions": [_drift(item) for item in watched]}
+
+
+def verdicts(result: DriftResult) -> list[dict[str, Any]]:
+    """Return a window's verdicts, feature by feature."""
+    return [
+        {
+            "feature": verdict.feature,
+            "detector": verdict.detector,
+            "status": verdict.status,
+            "effect": _plain(verdict.effect),
+            "floor": _plain(verdict.floor),
+            "p_value": _plain(verdict.p_value),
+            "adjusted": _plain(verdict.adjusted),
+            "statistic": _plain(verdict.statistic),
+            "reason": verdict.reason,
+            "comparisons": [
+                {
+                    "what": c.what,
+                    "reference": _plain(c.reference),
+                    "window": _plain(c.window),
+                }
+                for c in verdict.comparisons
+            ],
+            "examples": [_plain(value) for value in verdict.examples],
+        }
+        for verdict in result.features
+    ]
 
 
 def _drift(watched: Watched) -> dict[str, Any]:
@@ -80,29 +108,7 @@ def _tested(item: Tested) -> dict[str, Any]:
         "reason": item.result.reason,
         "seconds": item.seconds,
         "active": [{"feature": f, "detector": d} for f, d in item.active],
-        "features": [
-            {
-                "feature": verdict.feature,
-                "detector": verdict.detector,
-                "status": verdict.status,
-                "effect": _plain(verdict.effect),
-                "floor": _plain(verdict.floor),
-                "p_value": _plain(verdict.p_value),
-                "adjusted": _plain(verdict.adjusted),
-                "statistic": _plain(verdict.statistic),
-                "reason": verdict.reason,
-                "comparisons": [
-                    {
-                        "what": c.what,
-                        "reference": _plain(c.reference),
-                        "window": _plain(c.window),
-                    }
-                    for c in verdict.comparisons
-                ],
-                "examples": [_plain(value) for value in verdict.examples],
-            }
-            for verdict in item.result.features
-        ],
+        "features": verdicts(item.result),
     }
 
 
