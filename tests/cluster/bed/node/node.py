@@ -115,7 +115,7 @@ class Node:
 
     def down(self) -> list[str]:
         """End and remove everything but programs and logs; return what is left all the same."""
-        if not self.settings.run.exists() and not network.kernel_leftovers(self.settings):
+        if not self.settings.run.exists() and not self.leftovers():
             return []
         with self._alone():
             processes = self.processes
@@ -265,7 +265,8 @@ class Node:
 
     def _remove_files(self) -> None:
         node = self.settings
-        for name in ("run", "etcd", "kubelet", "containerd", "pod-logs"):
+        # The folder by which a node is known goes last: what is interrupted is gone on with.
+        for name in ("etcd", "kubelet", "containerd", "pod-logs", "run"):
             shutil.rmtree(node.folder / name, ignore_errors=True)
         for path in Path("/var/lib/cni/results").glob(self._results):
             identity = path.name.removeprefix(f"{node.name}-").removesuffix("-eth0")
