@@ -19,8 +19,10 @@ from davy.core.errors import ConfigurationError
 from davy.packaging.package import read_package
 from davy.rollout.adapters.folder_journal import RECORD
 from davy.rollout.adapters.prometheus_http import PrometheusHttp
+from davy.rollout.indicators import BY_REQUEST, split_name
 from davy.rollout.picture import plan_picture, write_picture
 from davy.rollout.plan import PLANNED, Chance, Plan, Traffic, duration, plan, traffic_of, words
+from davy.rollout.record import LookLine
 from davy.rollout.record_file import read_record
 from davy.rollout.replay import resume
 from davy.rollout.series import Arms
@@ -88,6 +90,20 @@ def _counted(arms: Arms, weight: int | None) -> float:
     return (shares.canary + shares.baseline) / 100 if arms.baseline else 1.0
 
 
+def _requests(look: LookLine) -> int | None:
+    """Return the requests of a look; None where it counted rows, labels or copies alone."""
+    # At weight 0 the canary answers copies of requests, which are no traffic.
+    served = look.weights.read != 0
+    return max(
+        (
+            item.stable.n + (item.canary.n if served else 0)
+            for item in look.intervals.counts
+            if split_name(item.indicator)[0] in BY_REQUEST
+        ),
+        default=None,
+    )
+
+
 def _asked(what: Path, package: Path | None) -> tuple[RolloutSpec, float, Traffic | None]:
     """Return the spec, the latency objective, and the traffic that a record has seen."""
     path = what / RECORD if what.is_dir() else what
@@ -99,13 +115,13 @@ def _asked(what: Path, package: Path | None) -> tuple[RolloutSpec, float, Traffi
                   if item.n_stable}  # fmt: skip
         arms = record.header.arms()
         spans = [
-            (look.intervals, told)
+            (look.intervals, found / told)
             for look in record.looks
-            if look.intervals.counts and (told := _counted(arms, look.weights.read))
+            if (found := _requests(look)) is not None
+            and (told := _counted(arms, look.weights.read))
         ]
         seconds = sum((item.end or 0.0) - (item.start or 0.0) for item, _ in spans)
-        requests = sum(max(c.stable.n + c.canary.n for c in item.counts) / told
-                       for item, told in spans)  # fmt: skip
+        requests = sum(number for _, number in spans)
         seen = Traffic(requests / seconds, stable, f"as in {path}") if seconds > 0 else None
         return spec, record.header.latency_objective_seconds, seen
     rollout = read_rollout(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pytest
@@ -19,7 +21,15 @@ STEP = 30
 
 
 class WriteRecord(Protocol):
-    def __call__(self, folder: Path, *, looks: int, bad: int = 0, name: str = ...) -> Path: ...
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        looks: int,
+        bad: int = 0,
+        name: str = ...,
+        also: Mapping[str, Counts] = ...,
+    ) -> Path: ...
 
 
 @pytest.fixture
@@ -28,9 +38,18 @@ def write_record() -> WriteRecord:
 
 
 def _write_record(
-    folder: Path, *, looks: int, bad: int = 0, name: str = "next-basket", **spec_changes: Any
+    folder: Path,
+    *,
+    looks: int,
+    bad: int = 0,
+    name: str = "next-basket",
+    also: Mapping[str, Counts] = MappingProxyType({}),
+    **spec_changes: Any,
 ) -> Path:
-    """Write a record of so many looks; of 100 canary requests at each, `bad` are errors."""
+    """Write a record of so many looks; of 100 canary requests at each, `bad` are errors.
+
+    ``also`` is counted of other indicators at each look.
+    """
     spec = RolloutSpec.model_validate(
         {
             "candidate": {"version": "v2"},
@@ -55,7 +74,7 @@ def _write_record(
         counts = Counts(1900, 2, 100, bad) if state.weight == 5 else Counts(100, 0, 0, 0)
         seen = Observation(
             weight=state.weight,
-            counts={"errors": counts},
+            counts={"errors": counts, **also},
             start=now.timestamp() - STEP,
             end=now.timestamp(),
             honoured=now.timestamp() - STEP,

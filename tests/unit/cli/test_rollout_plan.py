@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from davy.cli.rollout import app
 from davy.core.errors import ConfigurationError, InvalidInputError, UnavailableError
+from davy.rollout.verdict import Counts
 
 SPEC = """
 apiVersion: davylamp.dev/v1alpha1
@@ -84,3 +85,25 @@ def test_a_spec_without_indicators_asks_for_the_package(spec: Path) -> None:
     found = plan(spec, "--rate", "5").exception
     assert isinstance(found, ConfigurationError)
     assert "--package FOLDER" in str(found)
+
+
+def test_an_earlier_record_says_the_traffic(tmp_path: Path, write_record: Any) -> None:
+    # 2,000 requests a look of 30 s once the canary serves; 100 at the first, which asks for it.
+    write_record(tmp_path / "r", looks=3)
+    picture = tmp_path / "plan.svg"
+    result = plan(tmp_path / "r", "--picture", str(picture))
+    said = " ".join(result.stdout.split())
+    assert "Traffic: 45.56 requests a second (as in" in said
+    assert "errors: stable arm 0.1" in said
+    assert "<svg" in picture.read_text()
+
+
+def test_rows_and_copies_are_no_traffic(tmp_path: Path, write_record: Any) -> None:
+    more = {
+        "outliers": Counts(90_000, 0, 5_000, 0),
+        "shadow-errors": Counts(0, 0, 9_000, 0),
+    }
+    write_record(tmp_path / "rows", looks=3, also=more)
+    write_record(tmp_path / "none", looks=3)
+    said = [plan(tmp_path / name).stdout.splitlines()[0] for name in ("rows", "none")]
+    assert said[0].split("(")[0] == said[1].split("(")[0]
