@@ -70,6 +70,8 @@ class Work:
 class _Job:
     work: Work
     ticket: Ticket
+    # Its part of a hand-over, by estimate.
+    turn: float
     read: float
     answer: asyncio.Future[Outputs]
 
@@ -99,6 +101,8 @@ class Batcher:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="davy-model")
         self._queue: list[_Job] = []
         self._queued = Load(0, 0.0)
+        # Hand-overs that those in the queue need.
+        self._turns = 0.0
         self._running = False
         self._began = self._ends = 0.0
         # What a hand-over takes beyond the execution.
@@ -140,9 +144,11 @@ class Batcher:
             raise error
         share = speed.share(work.rows, self._limits.batch_rows)
         ticket = Ticket(group(work), work.rows, share, started, deadline)
-        job = _Job(work, ticket, read, asyncio.get_running_loop().create_future())
+        turn = part_of_turn(work.rows, share, self._limits)
+        job = _Job(work, ticket, turn, read, asyncio.get_running_loop().create_future())
         self._queue.append(job)
         self._queued = Load(self._queued.rows + work.rows, self._queued.seconds + share)
+        self._turns += turn
         if not self._running:
             self._begin()
         return await job.answer
@@ -197,12 +203,8 @@ class Batcher:
 
     def _load(self, now: float) -> Load:
         running = max(0.0, self._ends - now) if self._running else 0.0
-        queued, limits = self._queued, self._limits
-        times = max(
-            queued.rows / (ROUNDS * limits.batch_rows),
-            queued.seconds / limits.batch_wait_seconds,
-        )
-        return Load(queued.rows, queued.seconds + running + times * self._handing)
+        queued = self._queued
+        return Load(queued.rows, queued.seconds + running + self._turns * self._handing)
 
     def _begin(self) -> None:
         """Hand the next rounds to the worker, if anybody waits."""
@@ -212,6 +214,7 @@ class Batcher:
             sum(job.ticket.rows for job in self._queue),
             sum(job.ticket.seconds for job in self._queue),
         )
+        self._turns = sum(job.turn for job in self._queue)
         self._running = bool(rounds)
         if not rounds:
             return
@@ -239,8 +242,9 @@ class Batcher:
             tickets = [job.ticket for job in queue]
             chosen = choose(tickets, now, self._limits, after_large=self._after_large)
             jobs = [queue[index] for index in chosen.batch]
-            # Nobody's answer waits for a long round that came after his.
-            if rounds and jobs and (chosen.large or _seconds(jobs) > left):
+            # Nobody's answer waits for a long round that came after his. Many rows are not long
+            # of themselves: where a hand-over is slow, each alone would take longer than all.
+            if rounds and jobs and _seconds(jobs) > left:
                 break
             for index in chosen.expired:
                 queue[index].answer.set_exception(
@@ -284,6 +288,23 @@ class Batcher:
 
 def _seconds(jobs: Sequence[_Job]) -> float:
     return jobs[0].work.model.speed.seconds(sum(job.work.rows for job in jobs))
+
+
+def part_of_turn(rows: int, seconds: float, limits: Limits) -> float:
+    """Return the part of a hand-over that so many rows need, of so many seconds' execution.
+
+    Examples
+    --------
+    >>> part_of_turn(32, 0.0001, Limits(batch_rows=256))
+    0.015625
+    >>> part_of_turn(1000, 0.001, Limits(batch_rows=256))
+    0.125
+    >>> part_of_turn(1000, 3.0, Limits(batch_rows=256))
+    1.0
+    """
+    # At most one round of its own, and at most one hand-over: what is long goes alone.
+    rounds = min(1.0, rows / limits.batch_rows)
+    return min(1.0, max(rounds / ROUNDS, seconds / limits.batch_wait_seconds))
 
 
 def _answer(jobs: Sequence[_Job], executed: Executed) -> None:
