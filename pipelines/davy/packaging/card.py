@@ -90,12 +90,18 @@ def between(interval: Interval, scale: float = 1.0) -> str:
 def _summary(contract: Contract) -> Section:
     rows = [
         ("Task", f"{contract.task} ({contract.kind})"),
-        ("Model", f"{contract.compression.chosen}, {contract.quantization}"),
+        ("Model", _model(contract)),
         ("Made", f"{contract.created:%Y-%m-%d %H:%M %Z}".strip()),
         ("Parent", contract.lineage.parent or "none"),
         ("Pipeline run", contract.lineage.pipeline_run or "not recorded"),
     ]
     return Section("Summary", tables=(Table(("", ""), tuple(rows)),))
+
+
+def _model(contract: Contract) -> str:
+    """Return the chosen candidate and its precision, once where they are one word."""
+    words = (contract.compression.chosen, contract.quantization)
+    return ", ".join(dict.fromkeys(word for word in words if word))
 
 
 def _data(contract: Contract) -> Section:

@@ -83,6 +83,18 @@ def test_the_chosen_candidate_and_its_reason_are_said(draft: Contract) -> None:
     assert "| **int8** |" in render_text(draft)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "precision", "said"),
+    [("fp32", "fp32", "fp32"), ("pruned_int8", "int8", "pruned_int8, int8"), ("", "fp32", "fp32")],
+)
+def test_the_model_is_not_said_twice(
+    draft: Contract, chosen: str, precision: str, said: str
+) -> None:
+    compression = draft.compression.model_copy(update={"chosen": chosen})
+    contract = draft.model_copy(update={"compression": compression, "quantization": precision})
+    assert f"| Model | {said} |" in render_text(contract).replace("\\", "")
+
+
 def test_the_verdict_names_the_best_baseline(draft: Contract) -> None:
     assert "above the best baseline, personal with 0.1712" in render_text(draft)
     assert "Their intervals overlap" in render_text(draft)
