@@ -188,7 +188,11 @@ def _post(summary: str, contract: Contract) -> Json:
     return {
         "summary": summary,
         "parameters": [
-            _header("davy-timeout-ms", "Milliseconds after which nobody waits for the answer"),
+            _header(
+                "davy-timeout-ms",
+                "Milliseconds after which nobody waits for the answer",
+                maximum=3_600_000,
+            ),
             _header(
                 "Inference-Header-Content-Length",
                 "Bytes of the JSON header where binary tensors follow it",
@@ -208,8 +212,10 @@ def _post(summary: str, contract: Contract) -> Json:
     }
 
 
-def _header(name: str, description: str) -> Json:
-    schema = {"type": "integer", "minimum": 0, "maximum": 3_600_000}
+def _header(name: str, description: str, maximum: int | None = None) -> Json:
+    schema: Json = {"type": "integer", "minimum": 0}
+    if maximum is not None:
+        schema["maximum"] = maximum
     return {"name": name, "in": "header", "description": description, "schema": schema}
 
 

@@ -62,6 +62,15 @@ def test_every_reference_leads_somewhere(package: Package, repository: bool) -> 
     assert references == set(document["components"]["schemas"])
 
 
+def test_only_the_time_to_wait_has_a_most(package: Package) -> None:
+    """The other header counts bytes: the body's limit is its own."""
+    post = describe(catalogue(package))["paths"][f"/v2/models/{package.contract.name}/infer"][
+        "post"
+    ]
+    limits = {header["name"]: header["schema"].get("maximum") for header in post["parameters"]}
+    assert limits == {"davy-timeout-ms": 3_600_000, "Inference-Header-Content-Length": None}
+
+
 def test_the_example_is_a_request_that_the_contract_allows(package: Package) -> None:
     document = describe(catalogue(package))
     body = document["paths"]["/v2/models/tiny/infer"]["post"]["requestBody"]
