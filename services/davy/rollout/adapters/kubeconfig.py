@@ -62,7 +62,7 @@ def client(context: str | None, namespace: str | None) -> tuple[Any, str]:
     except ConfigException as error:
         raise ConfigurationError(
             f"no cluster is configured ({error})", where="KUBECONFIG",
-            fix="Set KUBECONFIG, or name the folder of a rollout that runs here",
+            fix="Set KUBECONFIG (without a cluster a rollout is named by its folder)",
         ) from None  # fmt: skip
     found = namespace or chosen["context"].get("namespace") or "default"
     return api, found
