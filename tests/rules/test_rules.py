@@ -3,6 +3,7 @@
 Those of `ALWAYS` cannot be kept quiet: their tests say that nothing does.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ MONITORING = ROOT / "monitoring"
 RULES = sorted((MONITORING / "rules").glob("*.yaml"))
 TESTS = sorted(Path(__file__).parent.glob("*.yaml"))
 RUNBOOKS = MONITORING / "runbooks"
+DASHBOARDS = MONITORING / "dashboards"
 SEVERITIES = {"page", "ticket"}
 # Alerts that fire for as long as rules are evaluated, and why: no input could keep them quiet.
 ALWAYS = {"DavyWatchdog": "its silence is the alarm"}
@@ -37,6 +39,16 @@ def alerts():
 
 
 NAMES = sorted({rule["alert"] for rule in alerts()})
+
+
+CHOSEN = r"var-(\w+)=\{\{ \$labels\.(\w+) \| urlquery \}\}"
+LINK = re.compile(
+    r"\{\{ \$externalLabels\.dashboard_base \}\}d/([\w-]+)(?:\?("
+    + CHOSEN
+    + "(?:&"
+    + CHOSEN
+    + ")*))?"
+)
 
 
 def run(program, package, *arguments):
@@ -95,6 +107,18 @@ def test_every_alert_says_how_urgent_it_is_what_is_wrong_and_where_to_read_on(ru
     assert rule["annotations"]["description"]
     link = f"{{{{ $externalLabels.runbook_base }}}}monitoring/runbooks/{rule['alert']}.md"
     assert rule["annotations"]["runbook_url"] == link
+
+
+@pytest.mark.parametrize("rule", list(alerts()), ids=lambda rule: rule["alert"])
+def test_every_alert_links_the_page_that_shows_it_with_what_it_names_chosen(rule):
+    link = LINK.fullmatch(rule["annotations"]["dashboard_url"])
+    assert link, rule["annotations"]["dashboard_url"]
+    page = json.loads((DASHBOARDS / f"{link[1]}.json").read_text())
+    assert page["uid"] == link[1]
+    choices = {item["name"] for item in page["templating"]["list"] if item["type"] == "query"}
+    text = rule["annotations"]["summary"] + rule["annotations"]["description"]
+    named = {name for name in choices if f"$labels.{name} " in text}
+    assert re.findall(CHOSEN, link[2] or "") == [(name, name) for name in sorted(named)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,8 @@ from davy.slo.windows import BURNS, Burn, text, windows
 
 ALERT = "DavyErrorBudgetBurn"
 RUNBOOK = "{{ $externalLabels.runbook_base }}monitoring/runbooks/" + ALERT + ".md"
+# The page that shows all budgets and how fast they burn.
+DASHBOARD = "{{ $externalLabels.dashboard_base }}d/davy-on-call"
 FAILURES = "server_error|timeout|shed"
 # How often rules are evaluated: those of alerts, and those that read the whole period.
 SOON_SECONDS = 30
@@ -133,6 +135,7 @@ def _alert(slo: Slo, objective: AnyObjective, burn: Burn) -> dict[str, Any]:
                 f"At least {burn.share:.0%} of that budget went in the last {long}."
             ),
             "runbook_url": RUNBOOK,
+            "dashboard_url": DASHBOARD,
         },
     }
 
