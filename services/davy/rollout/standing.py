@@ -14,7 +14,8 @@ from typing import Protocol
 
 from davy.rollout.decide import PAUSED
 from davy.rollout.forecast import Forecast, forecast
-from davy.rollout.record import DAVY, LookLine, Record, VerdictLine
+from davy.rollout.indicators import BY_REQUEST, split_name
+from davy.rollout.record import DAVY, IndicatorCounts, LookLine, Record, VerdictLine
 from davy.rollout.replay import resume
 from davy.rollout.sequential import RateEvidence
 from davy.rollout.shadow import ShadowCriterion
@@ -191,7 +192,7 @@ def standing_of(record: Record, *, where: str = "", news: int = 8) -> Standing:
             step=0, steps=steps, where=where, baseline=header.baseline,
         )  # fmt: skip
     state, last = resume(record), record.looks[-1]
-    decision, rate = last.decision, canary_rate(record.looks)
+    decision = last.decision
     step = spec.steps[max(decision.step, 0)]
     return Standing(
         name=header.rollout,
@@ -208,10 +209,10 @@ def standing_of(record: Record, *, where: str = "", news: int = 8) -> Standing:
         started=record.looks[0].time,
         seen=last.time,
         deadline=spec.analysis.deadline.total_seconds(),
-        canary_rate=rate,
+        canary_rate=canary_rate(record.looks),
         step_requests=state.step_requests,
         min_requests=step.min_requests,
-        indicators=tuple(_indicators(spec, state, last.verdicts, rate)),
+        indicators=tuple(_indicators(spec, state, record.looks)),
         vetoes=tuple(f"{veto.name}: {veto.message}" for veto in last.vetoes if veto.active),
         happened=tuple(_happened(item) for item in list(episodes(record.looks))[-news:]),
         where=where,
@@ -219,8 +220,11 @@ def standing_of(record: Record, *, where: str = "", news: int = 8) -> Standing:
     )
 
 
-def canary_rate(looks: Sequence[LookLine]) -> float | None:
-    """Return the canary's requests a second at the weight that it has now; None: not known."""
+def canary_rate(looks: Sequence[LookLine], indicator: str = "") -> float | None:
+    """Return the canary's requests a second at the weight that it has now; None: not known.
+
+    Of an indicator it is what that one counts, which may be rows or labels.
+    """
     weight, requests, seconds = looks[-1].decision.weight, 0, 0.0
     for look in reversed(looks[-RECENT_LOOKS:]):
         if look.weights.asked != weight or look.weights.read != weight:
@@ -228,21 +232,30 @@ def canary_rate(looks: Sequence[LookLine]) -> float | None:
         found = look.intervals
         if found.start is None or found.end is None or not found.counts:
             continue
-        requests += max(item.canary.n for item in found.counts)
+        requests += _counted(found.counts, indicator)
         seconds += found.end - found.start
     return requests / seconds if seconds > 0 else None
 
 
+def _counted(counts: Sequence[IndicatorCounts], indicator: str) -> int:
+    """Return what an indicator counted, or the requests: rows only where nothing counts them."""
+    if indicator:
+        return sum(item.canary.n for item in counts if item.indicator == indicator)
+    by_request = [item for item in counts if split_name(item.indicator)[0] in BY_REQUEST]
+    return max(item.canary.n for item in by_request or counts)
+
+
 def _indicators(
-    spec: RolloutSpec, state: State, verdicts: Sequence[VerdictLine], rate: float | None
+    spec: RolloutSpec, state: State, looks: Sequence[LookLine]
 ) -> Iterator[IndicatorStanding]:
     share = spec.compared(state.weight)
     by_name = spec.limits()
-    for verdict in verdicts:
+    for verdict in looks[-1].verdicts:
         criterion, evidence = by_name.get(verdict.indicator), state.evidence.get(verdict.indicator)
         needed = None
         undecided = verdict.outcome == "inconclusive"
         if isinstance(criterion, Criterion) and evidence and undecided and 0 < share < 1:
+            rate = canary_rate(looks, verdict.indicator)
             needed = forecast(criterion, evidence, share=share, canary_rate=rate)
         seen = evidence.rate if evidence else RateEvidence()
         yield IndicatorStanding.of(

@@ -24,6 +24,7 @@ from davy.rollout.decide import Decision, decide
 from davy.rollout.record_file import read_record
 from davy.rollout.standing import Standing
 from davy.rollout.state import Observation, State
+from davy.rollout.verdict import Counts
 
 LATER = datetime(2017, 1, 2, tzinfo=UTC) + timedelta(minutes=5)
 # Writes a record by the gate's own decisions; a fixture of this folder.
@@ -60,6 +61,21 @@ def test_status_shows_weights_bounds_and_what_is_still_needed(
     assert needed.seconds == pytest.approx(needed.requests * 0.3)
     assert f"about {needed.requests} more canary requests" in text
     assert "then: pass" in text
+
+
+def test_rows_are_no_requests_and_take_the_time_that_rows_take(
+    tmp_path: Path, write_record: Write
+) -> None:
+    limits = [{"name": "errors", "allowance": 0.01}, {"name": "outliers", "allowance": 0.0001}]
+    analysis = {"indicators": limits, "vetoes": []}
+    rows = {"outliers": Counts(95_000, 4, 5_000, 0)}
+    write_record(tmp_path, looks=4, also=rows, analysis=analysis)
+    found = standing(tmp_path)
+    assert found.canary_rate == pytest.approx(100 / 30)
+    errors, outliers = (item.needed for item in found.indicators)
+    assert errors and errors.requests and outliers and outliers.requests
+    assert errors.seconds == pytest.approx(errors.requests / (100 / 30))
+    assert outliers.seconds == pytest.approx(outliers.requests / (5_000 / 30))
 
 
 def test_what_is_needed_comes_true(tmp_path: Path, write_record: Write) -> None:
