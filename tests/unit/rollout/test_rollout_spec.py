@@ -97,6 +97,7 @@ def test_what_is_no_duration(value: object) -> None:
         ({"steps": [{"weight": 0}]}, "steps.0.weight"),
         ({"steps": [{"weight": 101}]}, "steps.0.weight"),
         ({"steps": [{"weight": 25}, {"weight": 25}]}, "must ascend"),
+        ({"steps": [{"weight": 50}, {"weight": 5}]}, "must ascend"),
         ({"steps": [{"weight": 5, "minDuraton": "5m"}]}, "did you mean 'minDuration'"),
         ({"onInconclusive": "Promote"}, "onInconclusive"),
         ({"candidate": {}}, "candidate.version"),
