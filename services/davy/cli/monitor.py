@@ -1,6 +1,7 @@
-"""``davy monitor``: what the detector would say of rows that are already in a table.
+"""``davy monitor``: a table's rows as the detector would judge them, and as its measure.
 
-Belongs here: options, what is printed, the exit code. Not here: reading rows, verdicts.
+Belongs here: options, what is printed, the exit code. Not here: reading rows, verdicts,
+calibrating.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ from rich.table import Table
 
 from davy.cli.drift_table import drift_table
 from davy.cli.extras import needs
+from davy.core.clock import SystemClock
 
-app = typer.Typer(help="Judge rows of a table as the detector would.", no_args_is_help=True)
+app = typer.Typer(
+    help="Judge a table's rows as the detector would; calibrate a package.", no_args_is_help=True
+)
 
 # What a script asks for: 0 is quiet, 1 is drift; errors have codes of their own (64 and above).
 ACTIVE = 1
+
+
+Folder = Annotated[Path, typer.Argument(help="The package's folder: STORE/NAME/VERSION.")]
+PublicKey = Annotated[
+    Path | None, typer.Option("--public-key", help="Key of the signer, to check the signature.")
+]
 
 
 class Output(StrEnum):
@@ -41,12 +51,12 @@ class Engine(StrEnum):
 
 @app.callback()
 def group() -> None:
-    """Judge rows of a table as the detector would."""
+    """Judge a table's rows as the detector would; calibrate a package."""
 
 
 @app.command()
 def drift(
-    package: Annotated[Path, typer.Argument(help="The package's folder: STORE/NAME/VERSION.")],
+    package: Folder,
     table: Annotated[
         Path,
         typer.Argument(help="CSV or Parquet: the features, one row an observation; any score."),
@@ -60,10 +70,7 @@ def drift(
     engine: Annotated[
         Engine | None, typer.Option(help="alibi or native. Default: DAVY_DETECTOR_ENGINE.")
     ] = None,
-    public_key: Annotated[
-        Path | None,
-        typer.Option("--public-key", help="Key of the signer, to check the signature."),
-    ] = None,
+    public_key: PublicKey = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every feature of every window.")
     ] = False,
@@ -77,7 +84,7 @@ def drift(
     from davy.detector.settings import DetectorSettings
     from davy.packaging.package import read_package
 
-    with needs("davy monitor drift", "monitor"):
+    with needs("davy monitor drift", "native"):
         from davy.detector.packages import subject_of
         from davy.detector.recorded import document, judge_rows, read_rows
 
@@ -97,6 +104,58 @@ def drift(
         _show(Console(), report, everything=everything)
     if report["active"]:
         raise typer.Exit(ACTIVE)
+
+
+@app.command()
+def calibrate(
+    package: Folder,
+    table: Annotated[
+        Path, typer.Argument(help="CSV or Parquet: the features of past rows, one an observation.")
+    ],
+    block: Annotated[
+        str, typer.Option("--block", help="Column that is the same for all rows of a week, say.")
+    ],
+    score: Annotated[
+        str, typer.Option("--score", help="Column of the score. Default: the model computes it.")
+    ] = "",
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Where to write it. Default: beside PACKAGE.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Key that signs the new version.")
+    ] = None,
+    public_key: PublicKey = None,
+) -> None:
+    """Write a new version of a package whose alarms are calibrated on other past rows.
+
+    The rows become its reference, what is usual is measured between their blocks. Model, metrics
+    and outlier scorer stay, and so does the package that was named.
+    """
+    from davy.packaging.package import read_package
+
+    with needs("davy monitor calibrate", "monitor"):
+        from davy.detector.packages import calibrated
+        from davy.detector.recorded import past_rows
+        from davy.drift.judge import Rules, too_coarse
+        from davy.training.recalibrate import PastRows, recalibrate
+
+    found = read_package(package, public_key=public_key)
+    columns, blocks = past_rows(table, found.contract, block=block, score=score)
+    written = recalibrate(
+        found,
+        PastRows(columns, blocks, where=f"{table}: blocks of '{block}'"),
+        store=store or package.absolute().parent.parent,
+        created=SystemClock().now(),
+        private_key=key,
+    )
+    calibration = written.contract.calibration
+    print(f"{blocks.size} rows in {calibration.blocks} blocks, {len(calibration.nulls)} nulls")
+    rules = Rules(window_rows=calibration.window_rows)
+    if coarse := too_coarse(calibrated(calibration), rules):
+        print(f"{len(coarse)} of them cannot alarm alone: more blocks are needed")
+    if found.signed and not written.signed:
+        print("not signed, as the package was: give --key")
+    print(written.path)
 
 
 def _show(console: Console, report: dict[str, Any], *, everything: bool) -> None:

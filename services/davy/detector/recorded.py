@@ -35,6 +35,9 @@ from davy.protocol.tensors import DTYPES
 Moment = datetime | date | int | float
 """What a time column holds."""
 
+Blocks = tuple[FeatureWindow, Values]
+"""Columns, and the number of each row's block of time, from 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -114,6 +117,31 @@ def read_rows(path: Path, contract: Contract, *, time: str = "", score: str = ""
     order = np.argsort(np.array(times), kind="stable")
     ordered = {name: values[order] for name, values in columns.items()}
     return Rows(ordered, table.num_rows, [times[index] for index in order])
+
+
+def past_rows(path: Path, contract: Contract, *, block: str, score: str = "") -> Blocks:
+    """Return the rows that a package is calibrated on, and the number of each one's block.
+
+    Parameters
+    ----------
+    path, contract : Path, Contract
+        As `read_rows` has them.
+    block : str
+        Column whose values name the blocks of time: what `read_rows` takes for a time.
+    score : str, optional
+        Column of the score; without it there is none, whatever the table holds.
+
+    Raises
+    ------
+    NotFoundError, InvalidInputError
+        As `read_rows` does.
+    """
+    rows = read_rows(path, contract, time=block, score=score)
+    columns = dict(rows.columns)
+    if not score:
+        del columns[SCORE]
+    numbers = np.unique(np.array(rows.times), return_inverse=True)[1]
+    return columns, numbers.astype(np.int64)
 
 
 def judge_rows(subject: Subject, rows: Rows, *, where: str) -> list[Judged]:

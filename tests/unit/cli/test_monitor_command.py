@@ -1,4 +1,4 @@
-"""``davy monitor drift``: what is printed, and the exit code that a script reads."""
+"""``davy monitor``: what is printed, the exit code that a script reads, the new package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from davy.cli import main as root
 from davy.cli.monitor import app
-from davy.core.errors import ConfigurationError, IntegrityError
+from davy.core.errors import ConfigurationError, IntegrityError, InvalidInputError
 from davy.packaging.package import Package
 from davy.packaging.sign import generate_keys
 
@@ -178,3 +178,57 @@ def test_errors_have_a_line_and_a_code_that_is_not_drifts(
         root.main()
     assert ended.value.code == code
     assert said in capsys.readouterr().err
+
+
+def weeks(folder: Path, *, shift: float = DRIFT) -> Path:
+    """Write four weeks of past rows, named by their Mondays, in no order."""
+    columns = past_rows(600, seed=9, shift=shift)
+    days = ["2018-01-01", "2018-01-08", "2018-01-15", "2018-01-22"]
+    columns["week"] = np.array([days[n % 4] for n in range(600)])
+    path = folder / "weeks.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def calibrate(package: Path, rows: Path, *options: str):
+    return CliRunner().invoke(
+        app, ["calibrate", str(package), str(rows), "--block", "week", *options]
+    )
+
+
+def test_what_was_drift_is_usual_for_the_new_version(tmp_path: Path) -> None:
+    private, public = generate_keys(tmp_path / "keys")
+    old = write_calibrated_package(tmp_path / "package", private_key=private)
+    rows = table(tmp_path, (DRIFT, DRIFT))
+    assert run(old.path, rows).exit_code == 1
+    result = calibrate(
+        old.path, weeks(tmp_path), "--key", str(private), "--public-key", str(public)
+    )
+    assert result.exit_code == 0, result.output
+    assert "600 rows in 4 blocks, 8 nulls" in result.output
+    new = Path(result.output.splitlines()[-1])
+    assert new.parent == old.path.parent
+    assert run(new, rows, "--public-key", str(public)).exit_code == 0
+    assert run(old.path, rows, "--public-key", str(public)).exit_code == 1
+
+
+def test_a_signature_that_is_lost_is_told(tmp_path: Path) -> None:
+    private, _ = generate_keys(tmp_path / "keys")
+    old = write_calibrated_package(tmp_path / "package", private_key=private)
+    store = tmp_path / "other"
+    result = calibrate(old.path, weeks(tmp_path), "--store", str(store), "--score", "score")
+    assert result.exit_code == 0, result.output
+    assert "not signed, as the package was: give --key" in result.output
+    assert Path(result.output.splitlines()[-1]).parent.parent == store
+
+
+def test_a_block_column_that_is_not_there(package: Package, tmp_path: Path) -> None:
+    result = calibrate(package.path, table(tmp_path, (0, 0)))
+    assert isinstance(result.exception, InvalidInputError)
+    assert "lacks the column week" in str(result.exception)
+
+
+def test_blocks_smaller_than_a_window_are_refused(package: Package, tmp_path: Path) -> None:
+    result = calibrate(package.path, table(tmp_path, (0, 0)), "--block", "day")
+    assert isinstance(result.exception, InvalidInputError)
+    assert "blocks of 'day': most of its 200 blocks have fewer than" in str(result.exception)
