@@ -65,7 +65,9 @@ def draft_task(table: Path, *, label: str | None = None) -> str:
     frame = read_frame(table)
     names = [str(name) for name in frame.columns]
     if label is not None and label not in names:
-        raise InvalidInputError(f"no column '{label}'{nearest(label, names)}", where=str(table))
+        raise InvalidInputError(
+            f"no column '{label}'{nearest(label, names)}", where=str(table), fix=_columns(names)
+        )
     guessed = next((name for name in names if name.lower() in LABELS), names[-1])
     target = label or guessed
     columns = [_look(name, frame[name]) for name in names]
@@ -75,6 +77,13 @@ def draft_task(table: Path, *, label: str | None = None) -> str:
         raise InvalidInputError("no column that a model can use", where=str(table))
     lines = [*_head(table, seen, rest, asked=label is None), *_features(rest), *_tail(seen)]
     return "\n".join(lines) + "\n"
+
+
+def _columns(names: list[str]) -> str:
+    """Return what there is instead; one column alone was hardly meant to be one."""
+    if len(names) == 1:
+        return "The whole line was read as one column: separate the columns of a CSV file by commas"
+    return f"It has {', '.join(names[:12])}{' and others' if len(names) > 12 else ''}"
 
 
 def _look(column: str, values: Any) -> _Column:
@@ -207,6 +216,12 @@ def _tail(label: _Column) -> Iterator[str]:
     yield f"objective: {{metric: {metric}, floor: 0}}"
     yield "# linear, mlp or gbm (LightGBM)"
     yield "model: {family: linear, seed: 7}"
+    yield "# ? What may a canary do worse? For rollouts that name no indicators themselves."
+    yield "rollout:"
+    yield "  latency_objective_seconds: 0.1"
+    yield "  indicators:"
+    yield "    - {name: errors, ratio: 1.5, allowance: 0.01}"
+    yield "    - {name: slow, ratio: 1.5, allowance: 0.05}"
 
 
 def _text(value: str) -> str:

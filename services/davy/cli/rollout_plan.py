@@ -129,7 +129,7 @@ def _asked(what: Path, package: Path | None) -> tuple[RolloutSpec, float, Traffi
         if not rollout.spec.analysis.indicators:
             raise ConfigurationError(
                 "names no indicators", where=str(path),
-                fix="Name the candidate's package, which does: --package FOLDER",
+                fix="Name some, or a package of the candidate that does: --package FOLDER",
             )  # fmt: skip
         return rollout.spec, 0.0, None
     gate = read_package(package).contract.rollout
