@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import re
 import socket
+import ssl
 import time
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.cluster.bed.certificates import Authority
 from tests.fixtures.lane_server import (
     INFER,
     Server,
@@ -26,10 +30,12 @@ from tests.fixtures.lane_server import (
     undated,
 )
 
+from davy.predictor import handler as handler_module
 from davy.predictor.admission import Limits, Speed
 from davy.predictor.lane_protocol import LaneProtocol
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
+from davy.predictor.payload import Exchange
 from davy.predictor.plane import DataPlane
 
 
@@ -320,6 +326,98 @@ def test_a_connection_keeps_nothing_of_what_was_answered(model: Model, *, ended:
             gc.enable()
 
     run(go, model)
+
+
+def test_a_deadline_that_passes_in_the_queue_is_told_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go(server: Server) -> None:
+        SlowModel(model, 0.4, monkeypatch)
+        late = http(request(id="late")[0], davy_timeout_ms="200")
+        answers = await together(server, [message(id="first"), late])
+        assert sorted(answer[9:12] for answer in answers) == [b"200", b"504"]
+        assert server.count("davy_requests_total", outcome="ok") == 1
+        assert server.count("davy_requests_total", outcome="timeout") == 1
+
+    run(go, model, limits=SLOW)
+
+
+def test_a_body_that_stops_half_way_is_answered_and_the_connection_ends(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler_module, "BODY_SECONDS", 0.3)
+
+    async def go(server: Server) -> None:
+        for ahead in (b"", message()):
+            reader, writer = await server.open()
+            writer.write(ahead + message()[:-5])
+            answer = await asyncio.wait_for(reader.read(), 10)
+            assert answer.count(b"HTTP/1.1 408") == 1
+            assert answer.count(b"HTTP/1.1 200") == bool(ahead)
+            writer.close()
+
+    run(go, model)
+
+
+@pytest.mark.parametrize("inline", [60.0, -1.0])
+def test_each_request_is_counted_and_logged_once(model: Model, inline: float) -> None:
+    class Recording:
+        ids: ClassVar[list[str]] = []
+
+        def wants(self, request_id: str) -> bool:
+            return True
+
+        def put(self, exchange: Exchange) -> None:
+            self.ids.append(json.loads(exchange.request.body)["id"])
+
+    sink = Recording()
+    sink.ids.clear()
+    sent = [message(1 + n, id=f"r{n}") for n in range(6)]
+
+    async def go(server: Server) -> None:
+        for answer in await together(server, sent):
+            assert answer.startswith(b"HTTP/1.1 200")
+        # In two parts, and behind one another.
+        await server.ask(sent[0][:-5], sent[0][-5:])
+        reader, writer = await server.open()
+        writer.write(b"".join(sent))
+        for _ in sent:
+            await read_answer(reader)
+        writer.close()
+        assert server.count("davy_requests_total", outcome="ok") == 13
+        assert server.count("davy_queue_seconds_count") == 13
+        assert server.count("davy_batch_rows_sum") == 21 + 1 + 21
+
+    run(go, model, limits=Limits(inline_seconds=inline), sink=sink)
+    assert sorted(sink.ids) == sorted(["r0", *(2 * [f"r{n}" for n in range(6)])])
+
+
+def test_bodies_of_many_reads_are_answered(model: Model) -> None:
+    large = request(60_000)[0]
+
+    async def go(server: Server) -> None:
+        answers = await together(server, [http(large), message(), http(large)])
+        assert [answer[9:12] for answer in answers] == [b"200"] * 3
+
+    run(go, model, max_body=len(large))
+
+
+def test_the_lane_answers_through_tls_too(model: Model, tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).issue("here", "server")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    files = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+
+    async def go(server: Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        for sent in ([message(id="a"), message(id="b")], [message(id="c")]):
+            writer.write(b"".join(sent))
+            for _ in sent:
+                assert (await read_answer(reader)).startswith(b"HTTP/1.1 200")
+        assert server.taken >= 2
+        writer.close()
+
+    run(go, model, **files)
 
 
 PIECES = {
