@@ -306,11 +306,16 @@ class Story:
         self._teller.chapter("The count")
         errors = tally.errors.total()
         by_defective = tally.errors_of(defective)
+        too_busy = (
+            f"; {tally.refused:,} refused for want of room (503): this machine was too busy"
+            if tally.refused
+            else ""
+        )
         self.findings.claim(
             "traffic",
             "every request answered, errors only from the defective arm",
             f"{tally.sent:,} sent = {tally.answered.total():,} answered + {errors:,} errors, "
-            f"{by_defective:,} of them by {defective}",
+            f"{by_defective:,} of them by {defective}{too_busy}",
             holds=tally.sent == tally.settled and errors == by_defective and by_defective > 0,
         )
 

@@ -5,6 +5,7 @@ Belongs here: counting answers and errors by the version that gave them. Not her
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -12,6 +13,10 @@ from typing import Any, Self
 import numpy as np
 
 UNKNOWN = "none"
+REFUSED = 503
+# What a reason measures differs each time: kept as it stands, each refusal would be a key of its
+# own, and every line of the traffic file tells all keys.
+_MEASURED = re.compile(r"\d+\.\d+")
 
 
 @dataclass(slots=True)
@@ -34,7 +39,7 @@ class Tally:
 
     def record_error(self, version: str | None, status: int, reason: str) -> None:
         """Count an error answer, or with status 0 a request that got no answer."""
-        text = " ".join(reason.replace("|", "/").split())[:80]
+        text = _MEASURED.sub("…", " ".join(reason.replace("|", "/").split()))[:80]
         self.errors[f"{version or UNKNOWN}|{status}|{text}"] += 1
 
     @property
@@ -73,3 +78,8 @@ class Tally:
     def errors_of(self, version: str) -> int:
         """Errors that ``version`` answered with."""
         return sum(n for key, n in self.errors.items() if key.split("|", 1)[0] == version)
+
+    @property
+    def refused(self) -> int:
+        """Errors that say no more than that there was no room: the machine is too busy."""
+        return sum(n for key, n in self.errors.items() if key.split("|")[1] == str(REFUSED))

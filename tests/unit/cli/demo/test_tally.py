@@ -24,3 +24,12 @@ def test_totals_survive_the_file_and_latencies_start_anew():
     assert list(again.errors) == ["v1|500|a / b c"]
     assert line["latency"]["v1"]["p50"] == 0.002
     assert tally.line(time=2.0, phase="normal")["latency"] == {}
+
+
+def test_refusals_are_one_reason_whatever_they_measured():
+    tally = Tally(sent=3)
+    tally.record_error("v1", 503, "the predictor's queue: 1.01 s of work wait, 1 s may")
+    tally.record_error("v1", 503, "the predictor's queue: 1.26 s of work wait, 1 s may")
+    tally.record_error("v1", 500, "503|0.5")
+    assert tally.errors["v1|503|the predictor's queue: … s of work wait, 1 s may"] == 2
+    assert tally.refused == 2
