@@ -13,6 +13,12 @@ from davy.core.errors import OverloadedError
 
 # Weight of one execution against the next: the last fifty or so count.
 DECAY = 0.98
+# One execution counts as so many times what it was believed to take, at the most: where another
+# process had the core meanwhile it took a hundred times as long, and the model is no slower for it.
+# One that has become slower is believed after some dozens.
+SURPRISE = 4.0
+# Executions after which there is a belief.
+KNOWN = 5.0
 # Below this spread of batch sizes, what a call costs cannot be told from what a row costs.
 SPREAD = 0.01
 # Of the longest wait: the part of a turn of the event loop in which nobody is refused.
@@ -68,6 +74,8 @@ class Speed:
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in one execution."""
+        if self._n >= KNOWN:
+            seconds = min(seconds, SURPRISE * self.seconds(rows) or seconds)
         n = self._n = self._n * DECAY + 1.0
         x = self._x = self._x * DECAY + rows
         y = self._y = self._y * DECAY + seconds

@@ -32,6 +32,22 @@ def test_speed_follows_a_model_that_becomes_slower() -> None:
     assert speed.seconds(10) == pytest.approx(0.01, rel=0.05)
 
 
+def test_speed_hardly_minds_what_another_process_took_from_it() -> None:
+    speed, rng = Speed(), np.random.default_rng(3)
+    for _ in range(10):
+        speed.observe(100, 0.0001)
+    for _ in range(2000):
+        speed.observe(100, 0.02 if rng.uniform() < 0.1 else 0.0001)
+        assert speed.seconds(100) < 0.0005
+
+
+def test_speed_of_a_model_that_took_nothing_is_learnt() -> None:
+    speed = Speed()
+    for seconds in [0.0] * 50 + [0.01] * 400:
+        speed.observe(10, seconds)
+    assert speed.seconds(10) == pytest.approx(0.01, rel=0.05)
+
+
 def test_speed_is_never_negative() -> None:
     speed = Speed()
     for rows, seconds in ((1, 0.5), (100, 0.1), (1, 0.0), (50, 2.0), (3, 0.0)):
