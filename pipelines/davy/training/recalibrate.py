@@ -32,6 +32,10 @@ from davy.training.scoring import OUTPUT, file_scores
 # Packaging makes these itself; the reference is what changes.
 _MADE_ANEW = frozenset({CONTRACT, CARD_TEXT, CARD_PAGE, MANIFEST, SIGNATURE, REFERENCE})
 
+# A block of fewer rows than a window is drawn from with repetition, which makes its distances
+# larger and alarms rarer. With much smaller ones nothing would alarm: they are a mistake.
+SMALLEST_BLOCK = 0.5
+
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
@@ -76,7 +80,7 @@ def recalibrate(
     Raises
     ------
     InvalidInputError
-        There are fewer than two blocks, or most are smaller than a window; a score is missing,
+        There are fewer than two blocks, or most are much smaller than a window; a score is missing,
         or the model does not take the rows.
     """
     contract = package.contract
@@ -125,9 +129,10 @@ def _check_blocks(past: PastRows, window_rows: int) -> None:
             where=past.where,
             fix="Give more past rows, or name a column of shorter blocks",
         )
-    if np.median(counts) < window_rows:
+    if np.median(counts) < SMALLEST_BLOCK * window_rows:
         raise InvalidInputError(
-            f"most of its {counts.size} blocks have fewer than the {window_rows} rows of a window",
+            f"most of its {counts.size} blocks have less than half of a window's "
+            f"{window_rows} rows",
             where=past.where,
             fix="Name a column that is the same for all rows of a week or a month",
         )

@@ -283,7 +283,11 @@ def _values(table: pa.Table, name: str, datatype: str, *, where: str) -> Values:
     column, place = _plain(table, name), f"{where}: column '{name}'"
     kind = column.type
     if not _is_number(kind):
-        raise InvalidInputError(f"holds {kind}, and the contract says {datatype}", where=place)
+        raise InvalidInputError(
+            f"holds {kind}, and the contract says {datatype}",
+            where=place,
+            fix="Write what the model is sent: numbers, and for a category its number",
+        )
     if not datatype.startswith(("INT", "UINT")):
         values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
         if datatype == "BOOL":

@@ -231,4 +231,4 @@ def test_a_block_column_that_is_not_there(package: Package, tmp_path: Path) -> N
 def test_blocks_smaller_than_a_window_are_refused(package: Package, tmp_path: Path) -> None:
     result = calibrate(package.path, table(tmp_path, (0, 0)), "--block", "day")
     assert isinstance(result.exception, InvalidInputError)
-    assert "blocks of 'day': most of its 200 blocks have fewer than" in str(result.exception)
+    assert "blocks of 'day': most of its 200 blocks have less than" in str(result.exception)

@@ -12,6 +12,7 @@ from davy.core.errors import InvalidInputError
 from davy.packaging.package import MODEL, REFERENCE, read_package
 from davy.training.recalibrate import PastRows, recalibrate
 
+CATEGORIES = ("kind", "channel")
 NOW = datetime(2018, 2, 3, tzinfo=UTC)
 
 
@@ -77,6 +78,17 @@ def test_the_calibration_is_measured_on_the_new_rows(package, written):
     assert [n.distances for n in new.nulls] != [n.distances for n in old.nulls]
 
 
+def test_the_rows_of_its_own_reference_give_the_calibration_that_it_has(package, tmp_path):
+    columns = pq.read_table(package.path / REFERENCE)
+    measured = {
+        name: columns[name].to_numpy().astype(np.int64 if name in CATEGORIES else float)
+        for name in columns.column_names
+    }
+    past = PastRows(measured, measured.pop("block").astype(int), "reference.parquet")
+    again = recalibrate(package, past, store=tmp_path, created=NOW)
+    assert again.contract.calibration == package.contract.calibration
+
+
 def test_a_floor_of_one_feature_stays(package, tmp_path):
     calibration = package.contract.calibration.model_dump(mode="json")
     calibration["nulls"][0]["floor"] = 0.31
@@ -92,7 +104,7 @@ def test_a_floor_of_one_feature_stays(package, tmp_path):
     [
         (shifted(weeks=1, rows=0), r"holds 0 block\(s\)"),
         (shifted(weeks=1, rows=300), r"holds 1 block\(s\)"),
-        (shifted(weeks=5, rows=99), "most of its 5 blocks have fewer than the 100 rows"),
+        (shifted(weeks=5, rows=49), "most of its 5 blocks have less than half of a window's 100"),
         (shifted(score=np.full(600, np.nan)), "600 of 600 rows have no score"),
         (shifted(scored=False, kind=np.full(600, 99)), "the model does not take the rows"),
     ],
