@@ -6,6 +6,7 @@ Belongs here: options and what is printed. Not here: the service.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import httpx
@@ -95,13 +96,20 @@ def _show(console: Console, version: dict[str, Any], *, everything: bool) -> Non
         console.print(f"{title}: no window yet, {filling}", markup=False)
         return
     last = version["windows"][-1]
-    count = len(version["windows"])
+    kept = len(version["windows"])
+    start, end = _moment(last["start"]), _moment(last["end"])
     console.print(
-        f"{title}: {last['status']} ({last['rows']} rows, {last['start']} to {last['end']}; "
-        f"{count} window(s) kept, {filling})",
+        f"{title}: {last['status']}\n"
+        f"  {last['rows']} rows, {start} to {end} UTC; {kept} window{'s' * (kept > 1)} kept, "
+        f"{filling}",
         markup=False,
     )
     active = {(item["feature"], item["detector"]) for item in version["active"]}
     table = drift_table(last["features"], active, everything=everything)
     if table.row_count:
         console.print(table)
+
+
+def _moment(text: str) -> str:
+    """Return an ISO time to the second, without what every line would repeat."""
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

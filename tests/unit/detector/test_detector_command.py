@@ -33,7 +33,7 @@ REPORT = {
             "active": [{"feature": "unit_price", "detector": "ks"}],
             "windows": [
                 {
-                    "start": "2017-01-01T00:00:00+00:00",
+                    "start": "2017-01-01T00:00:00.953152+00:00",
                     "end": "2017-01-01T00:01:00+00:00",
                     "rows": 400,
                     "scored": 400,
@@ -88,6 +88,7 @@ def test_the_table_shows_what_drifted_and_what_it_looks_like(run):
     assert result.exit_code == 0, result.output
     for shown in (
         "next_basket v1: drift",
+        "400 rows, 2017-01-01 00:00:00 to 2017-01-01 00:01:00 UTC; 1 window kept, next window 12",
         "unit_price",
         "ACTIVE",
         "median 2 → 2.5",
