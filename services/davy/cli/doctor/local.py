@@ -104,7 +104,9 @@ def extras(
         if wrong:
             found.append(fail(check, "; ".join(wrong), install))
         elif not lacking:
-            found.append(ok(check, f"{len(wanted)} libraries"))
+            found.append(
+                ok(check, f"{len(wanted)} {'library' if len(wanted) == 1 else 'libraries'}")
+            )
         elif name:
             found.append(skip(check, f"not installed: lacks {', '.join(lacking)}", install))
         else:

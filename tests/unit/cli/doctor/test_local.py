@@ -44,7 +44,7 @@ def test_an_extra_that_is_not_installed_is_no_failure_and_says_what_it_lacks() -
         Level.SKIP,
         "not installed: lacks alibi-detect",
     )
-    assert judged("native", scipy="1.14") == (Level.OK, "1 libraries")
+    assert judged("native", scipy="1.14") == (Level.OK, "1 library")
 
 
 def test_a_version_that_an_extra_does_not_allow_fails() -> None:
@@ -56,7 +56,7 @@ def test_a_version_that_an_extra_does_not_allow_fails() -> None:
 def test_what_every_role_needs_must_be_there() -> None:
     assert judged("") == (Level.FAIL, "lacks numpy")
     assert judged("", numpy="2.1") == (Level.FAIL, "numpy 2.1 is not <2,>=1.26")
-    assert judged("", numpy="1.26.4") == (Level.OK, "1 libraries")
+    assert judged("", numpy="1.26.4") == (Level.OK, "1 library")
 
 
 def test_a_port_that_is_taken_warns_and_names_the_setting() -> None:
