@@ -24,6 +24,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 # Below so many rows the estimate is the chance of the draw.
 FEWEST = 30
+# Expected positives or negatives below which what is a share of them says nothing.
+HARDLY_ANY = 1e-6
 MEASURES = ("accuracy", "brier", "precision", "recall", "f1", "roc_auc")
 
 
@@ -76,7 +78,7 @@ def estimate(scores: npt.ArrayLike, threshold: float = 0.5) -> Mapping[str, Esti
     if calls:
         spread = math.sqrt(variance[called].sum())
         found["precision"] = Estimate(hits / calls, spread / calls)
-    if positives > 0:
+    if positives > HARDLY_ANY:
         recall = hits / positives
         found["recall"] = Estimate(recall, _ratio(variance, called, recall, positives))
         f1 = 2 * hits / (positives + calls)
@@ -102,12 +104,12 @@ def _area(p: Floats) -> Estimate | None:
     The ratio of the expected numbers of pairs, whose difference from the expected ratio is of the
     order of one over the rows. Ties count half.
     """
-    values, places = np.unique(p, return_inverse=True)
+    _, places = np.unique(p, return_inverse=True)
     positive = np.bincount(places, weights=p)
     negative = np.bincount(places, weights=1 - p)
     below = np.cumsum(negative) - negative / 2
     pairs = positive.sum() * negative.sum()
-    if pairs <= 0 or values.size == 0:
+    if min(positive.sum(), negative.sum()) <= HARDLY_ANY:
         return None
     area = float((positive * below).sum() / pairs)
     # Hoeffding's projection: what one row adds to the area as a positive and as a negative.

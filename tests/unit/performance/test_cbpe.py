@@ -66,6 +66,7 @@ def test_what_the_scores_do_not_determine_is_left_out() -> None:
     assert estimate([1.2] * FEWEST) == {}
     assert estimate([-3.0, *[0.5] * FEWEST]) == {}
     assert "precision" not in estimate([0.1] * FEWEST)
-    assert not {"recall", "f1", "roc_auc"} & estimate([0.0] * FEWEST).keys()
+    for none in (0.0, 5e-324, 1e-200):
+        assert not {"recall", "f1", "roc_auc"} & estimate([none] * FEWEST).keys()
     assert "roc_auc" not in estimate([1.0] * FEWEST)
     assert estimate([]) == {}
