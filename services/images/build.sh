@@ -34,7 +34,7 @@ done
 if ! docker version >/dev/null 2>&1 && ! podman version >/dev/null 2>&1; then
   # Needs no runtime and no control groups, which a container that builds may not have.
   export BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}"
-  debian=docker.io/library/debian:bookworm-slim
+  debian=debian:bookworm-slim
   if ! buildah inspect --type image "$debian" >/dev/null 2>&1 &&
     ! timeout 120 buildah pull --quiet "$debian" >/dev/null 2>&1; then
     debian=localhost/davy-debian:bookworm

@@ -23,7 +23,7 @@ from davy.core.errors import (
 )
 from davy.packaging.recipe import Recipe
 
-BASE = "docker.io/library/debian:bookworm-slim"
+BASE = "debian:bookworm-slim"
 # In the order of preference.
 BUILDERS = ("docker", "podman", "buildah")
 CONTAINERFILE = "Containerfile"
