@@ -25,9 +25,11 @@ SAMPLE = {
 }
 
 # What no demo shows: it has no operator, nobody sends labels, nothing fails for good or is lost.
+# Nor must it have a bound from above: while the stable arm has had no event, the ratio is unbounded.
 EMPTY_PANELS = {
     "davy-on-call: Operator that leads",
     "davy-model: Performance",
+    "davy-rollout: Canary over stable, upper bound",
     "davy-rollout: Failed for good",
     "davy-drift: Events not used",
     "davy-drift: Answers that labels found wrong",
