@@ -24,9 +24,11 @@ SAMPLE = {
     "DAVY_DEMO_QUIET_WINDOWS": "2",
 }
 
-# What no demo shows: it has no operator, nobody sends labels, nothing fails for good or is lost.
-# Nor must it have a bound from above: while the stable arm has had no event, the ratio is unbounded.
+# What a demo need not show: it has no operator, nobody sends labels, nothing fails for good or is
+# lost; while the stable arm has had no event, a ratio has no bound from above; and a budget is
+# recorded so seldom that a demo may end before.
 EMPTY_PANELS = {
+    "davy-on-call: Error budget left",
     "davy-on-call: Operator that leads",
     "davy-model: Performance",
     "davy-rollout: Canary over stable, upper bound",
