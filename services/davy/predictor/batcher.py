@@ -1,8 +1,8 @@
 """Executes requests: one that is alone at once, those that come while others run together.
 
-Belongs here: the queue, the worker thread, merging inputs and splitting outputs.
+Belongs here: the queue, the worker thread.
 Not here: which requests make a round (`davy.predictor.rounds`), who may wait
-(`davy.predictor.admission`).
+(`davy.predictor.admission`), merging and splitting (`davy.predictor.work`).
 
 Nothing waits for company: requests are merged only because they wait for a round that runs. A
 request that is alone is executed in the event loop when it is short, because handing it to a
@@ -12,58 +12,23 @@ thread would take as long as the model does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
 
 from davy.core.clock import Clock
-from davy.core.errors import DeadlineError, OverloadedError, PermanentError
+from davy.core.errors import DeadlineError, OverloadedError
 from davy.core.logging import get_logger
-from davy.predictor.admission import Limits, Load, Speed, behind, refuse
-from davy.predictor.metrics import PredictorMetrics
+from davy.predictor.admission import Limits, Load, behind, refuse
 from davy.predictor.rounds import Ticket, choose
 from davy.predictor.turns import Turns
-from davy.protocol.tensors import Array, Tensor
-
-Outputs = tuple[Tensor, ...]
+from davy.predictor.work import Outputs, Work, group, put_together, take_apart
 
 # Rounds that are handed to the worker thread at once. To hand over takes microseconds, and tens of
 # milliseconds where other processes want the cores too: then it decides how many are answered.
 ROUNDS = 8
 # Weight of one hand-over against those before it.
 NEWEST = 0.1
-
-
-class Executable(Protocol):
-    """What executes works; ``run`` may be called from any thread."""
-
-    @property
-    def speed(self) -> Speed:
-        """What its executions took."""
-        ...
-
-    @property
-    def together(self) -> bool:
-        """Whether rows of several works may be executed at once."""
-        ...
-
-    def run(self, feed: Mapping[str, Array], outputs: tuple[str, ...]) -> Outputs:
-        """Return the named outputs."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one request asks of a model, its inputs known to fit the contract."""
-
-    model: Executable
-    metrics: PredictorMetrics
-    feed: Mapping[str, Array]
-    outputs: tuple[str, ...]
-    rows: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -334,12 +299,12 @@ def execute(works: Sequence[Work], clock: Clock) -> Executed:
     if len(works) > 1:
         started = clock.monotonic()
         try:
-            answers = _together(works)
+            whole = put_together(works)
+            answers = take_apart(whole.model.run(whole.feed, whole.outputs), works)
         except Exception:  # noqa: S110 (whose fault it is shows when each runs alone)
             pass
         else:
-            rows = sum(work.rows for work in works)
-            return Executed(tuple(answers), ((rows, clock.monotonic() - started),))
+            return Executed(tuple(answers), ((whole.rows, clock.monotonic() - started),))
     results: list[Outputs | Exception] = []
     runs = []
     for work in works:
@@ -351,35 +316,3 @@ def execute(works: Sequence[Work], clock: Clock) -> Executed:
         else:
             runs.append((work.rows, clock.monotonic() - started))
     return Executed(tuple(results), tuple(runs))
-
-
-def _together(works: Sequence[Work]) -> list[Outputs]:
-    names = tuple(dict.fromkeys(name for work in works for name in work.outputs))
-    feed = {name: np.concatenate([work.feed[name] for work in works]) for name in works[0].feed}
-    rows = sum(work.rows for work in works)
-    merged = {tensor.name: tensor for tensor in works[0].model.run(feed, names)}
-    for tensor in merged.values():
-        if tensor.shape[:1] != (rows,):
-            raise PermanentError(
-                f"has shape {list(tensor.shape)} for {rows} rows", where=f"output '{tensor.name}'"
-            )
-    answers = []
-    start = 0
-    for work in works:
-        end = start + work.rows
-        answers.append(tuple(_part(merged[name], start, end) for name in work.outputs))
-        start = end
-    return answers
-
-
-def _part(tensor: Tensor, start: int, end: int) -> Tensor:
-    data = tensor.data[start:end]
-    return Tensor(tensor.name, tensor.datatype, data.shape, data, tensor.parameters)
-
-
-def group(work: Work) -> tuple[object, ...] | None:
-    """Return what works that may be executed together have in common; None: only alone."""
-    if not work.model.together:
-        return None
-    # Same model, and same extent of every dimension but the rows.
-    return (id(work.model), *[array.shape[1:] for array in work.feed.values()])

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from davy.predictor.batcher import Batcher, Outputs, Work, group
+from davy.predictor.batcher import Batcher
 from davy.predictor.plane import DataPlane
-from davy.protocol.tensors import Tensor
+from davy.predictor.work import Work, group, put_together, take_apart
 from davy.protocol.v2 import InferRequest, InferResponse
 
 Result = InferResponse | Work | Exception
@@ -96,36 +94,23 @@ def _as_one(
     unchecked: bool,
 ) -> list[InferResponse | Exception] | None:
     """Return the answers, or what was raised; None when something is wrong with one of them."""
-    first = works[0]
-    feed = {name: np.concatenate([work.feed[name] for work in works]) for name in first.feed}
-    if unchecked and plane.policy.suspects(feed):
+    whole = put_together(works)
+    if unchecked and plane.policy.suspects(whole.feed):
         return None
-    rows = sum(work.rows for work in works)
-    whole = Work(first.model, first.metrics, feed, first.outputs, rows)
     try:
         tensors = batcher.at_once(whole, read, requests=len(works))
+        parts = take_apart(tensors, works)
     except Exception:
         return None
-    if any(tensor.shape[:1] != (rows,) for tensor in tensors):
-        return None
-    counted = plane.count_together(tensors, rows)
+    counted = plane.count_together(tensors, whole.rows)
     answers: list[InferResponse | Exception] = []
-    start = 0
-    for request, work in zip(requests, works, strict=True):
-        end = start + work.rows
-        parts = tuple([_part(tensor, start, end) for tensor in tensors])
-        start = end
+    for request, work, part in zip(requests, works, parts, strict=True):
         try:
-            answers.append(plane.respond(request, work.rows, parts, counted=counted))
+            answers.append(plane.respond(request, work.rows, part, counted=counted))
         except Exception as error:
             # It was executed and counted: not once more.
             answers.append(error)
     return answers
-
-
-def _part(tensor: Tensor, start: int, end: int) -> Tensor:
-    data = tensor.data[start:end]
-    return Tensor(tensor.name, tensor.datatype, data.shape, data, tensor.parameters)
 
 
 def _alone(
@@ -140,7 +125,6 @@ def _alone(
             work = plane.prepare(request)
         if isinstance(work, Exception) or not batcher.is_short(work, work.rows):
             return work
-        tensors: Outputs = batcher.at_once(work, read)
-        return plane.respond(request, work.rows, tensors)
+        return plane.respond(request, work.rows, batcher.at_once(work, read))
     except Exception as error:
         return error

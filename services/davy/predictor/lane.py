@@ -20,7 +20,7 @@ from typing import Protocol
 from davy.core.clock import Clock
 from davy.core.errors import DavyError, NotFoundError
 from davy.core.logging import get_logger
-from davy.predictor.batcher import Batcher, Work
+from davy.predictor.batcher import Batcher
 from davy.predictor.catalogue import Models, Served
 from davy.predictor.crowd import Result, answer_together
 from davy.predictor.http import (
@@ -36,6 +36,7 @@ from davy.predictor.inference import failure, in_time, with_id
 from davy.predictor.metrics import Outcome
 from davy.predictor.routes import Route, parse
 from davy.predictor.turns import Turns
+from davy.predictor.work import Work
 from davy.protocol.v2 import Encoded, InferRequest, InferResponse, decode_request
 
 # Requests that are answered before the next ones are admitted: whom to refuse is decided by how

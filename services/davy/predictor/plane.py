@@ -11,7 +11,7 @@ from typing import Any
 
 from davy.core.errors import InvalidInputError
 from davy.packaging.contract import score_output
-from davy.predictor.batcher import Batcher, Executable, Outputs, Work
+from davy.predictor.batcher import Batcher
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.outliers import FLAGS, OutlierFlags
@@ -19,6 +19,7 @@ from davy.predictor.outputs import OutputPolicy
 from davy.predictor.segments import SegmentReader
 from davy.predictor.turns import Turns
 from davy.predictor.validation import InputPolicy
+from davy.predictor.work import Executable, Outputs, Work
 from davy.protocol.tensors import Array
 from davy.protocol.v2 import InferRequest, InferResponse
 

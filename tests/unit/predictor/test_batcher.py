@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry
 from davy.core.clock import Clock, ManualClock, SystemClock
 from davy.core.errors import DeadlineError, OverloadedError, PermanentError
 from davy.predictor.admission import Limits, Speed
-from davy.predictor.batcher import ROUNDS, Batcher, Work, execute
+from davy.predictor.batcher import ROUNDS, Batcher, execute
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.turns import Turns
+from davy.predictor.work import Work
 from davy.protocol.tensors import Array, Tensor, tensor
 
 # Nothing is short enough for the event loop: every request is handed to the worker.

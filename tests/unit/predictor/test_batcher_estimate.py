@@ -14,7 +14,8 @@ import pytest
 from davy.core.clock import ManualClock
 from davy.core.errors import OverloadedError
 from davy.predictor.admission import Limits, Speed
-from davy.predictor.batcher import Batcher, Work
+from davy.predictor.batcher import Batcher
+from davy.predictor.work import Work
 from davy.protocol.tensors import Array, tensor
 
 # As many rows as the benchmark of serving sends at once.

@@ -14,13 +14,14 @@ from prometheus_client import CollectorRegistry
 from davy.core.clock import SystemClock
 from davy.core.errors import PermanentError
 from davy.predictor.admission import Limits, Speed
-from davy.predictor.batcher import Batcher, Work
+from davy.predictor.batcher import Batcher
 from davy.predictor.crowd import answer_together
 from davy.predictor.families import MetricFamilies
 from davy.predictor.metrics import PredictorMetrics
 from davy.predictor.model import Model
 from davy.predictor.plane import DataPlane
 from davy.predictor.validation import InputPolicy
+from davy.predictor.work import Work
 from davy.protocol.tensors import tensor
 from davy.protocol.v2 import InferRequest, InferResponse, RequestedOutput
 
