@@ -7,6 +7,7 @@ Not here: any particular file's schema.
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import tempfile
@@ -133,6 +134,29 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a file, which is made if it is not there; it is on the disk after that.
+
+    It is one write, so that lines of several processes do not mix. Where a crash cut the last line
+    off, that is ended first, and is the only one lost; an empty line may come of it.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; a part of it may have been.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        size = os.fstat(file).st_size
+        whole = not size or os.pread(file, 1, size - 1) == b"\n"
+        data = (b"" if whole else b"\n") + line + b"\n"
+        if os.write(file, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def to_json(model: BaseModel, *, indent: int | None = 2) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 
 from davy.core.errors import UnavailableError
+from davy.protocol.prometheus import instant_query
 from davy.retrain.decide import Observed
 from davy.retrain.policy import Policy
 
@@ -48,24 +49,18 @@ class PrometheusValues:
 
     def __init__(self, url: str, http: httpx.Client | None = None) -> None:
         self._url = url
-        self._http = http or httpx.Client(timeout=SECONDS)
+        self._http = http or httpx.Client(base_url=url, timeout=SECONDS)
 
     def value(self, query: str) -> float | None:
         """Return the one value of a query, None where there is none or it is no number."""
+        found = instant_query(
+            self._http, query, where=self._url, unreachable=_FIX, refused=f"It was: {query}"
+        )
         try:
-            answer = self._http.post(f"{self._url}/api/v1/query", data={"query": query})
-            document = answer.json()
-            if document["status"] != "success":
-                raise UnavailableError(
-                    f"Prometheus refuses: {document.get('error', '')}", where=query, fix=_FIX
-                )
-            found: list[Any] = document["data"]["result"]
             numbers = [float(series["value"][1]) for series in found]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError):
             raise UnavailableError(
-                f"Prometheus does not answer as it should ({error or type(error).__name__})",
-                where=self._url,
-                fix=_FIX,
+                "Prometheus answers something else than values", where=self._url, fix=_FIX
             ) from None
         if len(numbers) != 1 or not math.isfinite(numbers[0]):
             return None

@@ -9,7 +9,6 @@ leaves a start without an end, which holds back the next one until its time is o
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from davy.core.errors import ConflictError, IntegrityError
-from davy.core.files import MachineWritten
+from davy.core.files import MachineWritten, append_line
 from davy.retrain.decide import Past
 
 Event = Literal["decision", "start", "end"]
@@ -81,12 +80,7 @@ class Record:
 
     def append(self, line: Line) -> None:
         """Write a line; it is on the disk when this returns."""
-        with self._path.open("ab") as file:
-            # A line that a crash cut off is ended, so that it is the only one lost.
-            begin = b"" if _ends_well(self._path) else b"\n"
-            file.write(begin + orjson.dumps(line.model_dump(mode="json")) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, orjson.dumps(line.model_dump(mode="json")))
 
     def lines(self) -> list[Line]:
         """Return all lines.
@@ -127,12 +121,3 @@ class Record:
         if started is not None and now - started > timeout:
             running = False
         return Past(started, running)
-
-
-def _ends_well(path: Path) -> bool:
-    size = path.stat().st_size
-    if not size:
-        return True
-    with path.open("rb") as file:
-        file.seek(size - 1)
-        return file.read(1) == b"\n"

@@ -5,7 +5,15 @@ import pytest
 from pydantic import Field
 
 from davy.core.errors import InvalidInputError, NotFoundError
-from davy.core.files import HandWritten, MachineWritten, nearest, read_model, to_json, write_atomic
+from davy.core.files import (
+    HandWritten,
+    MachineWritten,
+    append_line,
+    nearest,
+    read_model,
+    to_json,
+    write_atomic,
+)
 
 
 class Inner(HandWritten):
@@ -79,3 +87,19 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_lines_are_appended_and_one_that_was_cut_off_is_ended(tmp_path: Path):
+    path = tmp_path / "lines"
+    append_line(path, b"one")
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+    path.write_bytes(b"one\ntw")
+    append_line(path, b"three")
+    assert path.read_bytes() == b"one\ntw\nthree\n"
+
+
+def test_a_line_that_does_not_go_in_whole_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "write", lambda file, data: len(data) - 1)
+    with pytest.raises(OSError, match="No space"):
+        append_line(tmp_path / "lines", b"one")

@@ -8,7 +8,6 @@ write at the end of the file does not mix with another's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from davy.core.errors import InvalidInputError, TemporaryError
+from davy.core.files import append_line
 from davy.rollout.orders import Order
 
 ORDERS = "orders.jsonl"
@@ -60,25 +60,14 @@ class FolderOrders:
         TemporaryError
             The file cannot be written.
         """
-        line = order.model_dump_json().encode() + b"\n"
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                # Closes a line that a crash cut off; an empty line is skipped when read.
-                os.write(file, line if self._whole() else b"\n" + line)
-                os.fsync(file)
-            finally:
-                os.close(file)
+            append_line(self.path, order.model_dump_json().encode())
         except OSError as error:
             raise TemporaryError(
                 f"cannot be written ({error.strerror})",
                 where=str(self.path),
                 fix="Nothing was asked: free the disk, or ask as who may write there",
             ) from None
-
-    def _whole(self) -> bool:
-        data = self.path.read_bytes()
-        return not data or data.endswith(b"\n")
 
     def _parse(self, line: bytes, number: int) -> Order:
         try:

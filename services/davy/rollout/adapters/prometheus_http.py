@@ -19,6 +19,7 @@ import httpx
 
 from davy.core.clock import Clock
 from davy.core.errors import UnavailableError
+from davy.protocol.prometheus import instant_query
 from davy.rollout.series import (
     COUNTERS,
     DETAIL,
@@ -172,30 +173,13 @@ class PrometheusHttp:
         return self._query(f"{{{','.join(matchers)}}}[{window}s]")
 
     def _query(self, query: str) -> list[dict[str, Any]]:
-        where = str(self._http.base_url)
-        try:
-            answer = self._http.post("/api/v1/query", data={"query": query})
-            document = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise UnavailableError(
-                f"Prometheus does not answer ({error})", where=where, fix=_FIX
-            ) from None
-        if not isinstance(document, dict):
-            raise UnavailableError(
-                "Prometheus answers in another language than its own", where=where, fix=_FIX
-            )
-        if document.get("status") != "success":
-            reason = document.get("error", answer.reason_phrase)
-            raise UnavailableError(
-                f"Prometheus refuses the query: {reason}",
-                where=where,
-                fix="Correct analysis.prometheus.selector",
-            )
-        data = document.get("data")
-        result = data.get("result") if isinstance(data, dict) else None
-        if not isinstance(result, list):
-            raise UnavailableError("Prometheus answers without a result", where=where, fix=_FIX)
-        return result
+        return instant_query(
+            self._http,
+            query,
+            where=str(self._http.base_url),
+            unreachable=_FIX,
+            refused="Correct analysis.prometheus.selector",
+        )
 
     def _series(self, item: dict[str, Any]) -> _Scraped:
         labels = item["metric"]
