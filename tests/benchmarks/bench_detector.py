@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Literal
@@ -37,15 +36,14 @@ import pyarrow.parquet as pq
 from tests.benchmarks.environment import inherited
 from tests.benchmarks.page import ROOT, Block
 from tests.fixtures import tiny_package
+from tests.fixtures.payload_events import exchange_events
 from tests.fixtures.predictor_server import free_port
 
 from davy.detector.packages import FolderPackages
 from davy.detector.settings import DetectorSettings
 from davy.drift.null import null_distances
 from davy.packaging.package import Package, write_package
-from davy.protocol.events import BATCH_CONTENT_TYPE, REQUEST, RESPONSE, PayloadEvent, encode_batch
-from davy.protocol.tensors import tensor
-from davy.protocol.v2 import InferRequest, InferResponse, encode_request, encode_response
+from davy.protocol.events import BATCH_CONTENT_TYPE, encode_batch
 
 Engine = Literal["native", "alibi"]
 ENGINES: dict[str, Engine] = {"the native engine": "native", "alibi-detect": "alibi"}
@@ -115,27 +113,15 @@ def template(version: str, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     events = []
     for number in range(BATCH):
-        inputs = tuple(tensor(name, values) for name, values in columns(rng, 1).items())
-        scores = (tensor("score", rng.random(1).astype(np.float32)),)
-        answer = InferResponse("wide", version, scores)
-        for kind, encoded in (
-            (REQUEST, encode_request(InferRequest(inputs), binary=True)),
-            (RESPONSE, encode_response(answer, binary=["score"])),
-        ):
-            events.append(
-                PayloadEvent(
-                    id=f"{MARK.decode()}-{number}",
-                    type=kind,
-                    source="/davy/predictor/wide",
-                    time=datetime.now(UTC),
-                    service="wide",
-                    namespace="",
-                    version=version,
-                    sample_rate=1.0,
-                    body=encoded.body,
-                    header_length=encoded.header_length,
-                )
-            )
+        inputs = columns(rng, 1)
+        events += exchange_events(
+            f"{MARK.decode()}-{number}",
+            inputs,
+            rng.random(1).astype(np.float32),
+            model="wide",
+            version=version,
+            sample_rate=1.0,
+        )
     return encode_batch(events)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from rollout_cluster import CrashedHereError, StandInCluster
+from tests.fixtures.crashing_journal import JournalThatMayCrash
 from tests.fixtures.kill_sweeps import CRASH_POINTS
 
 from davy.core.clock import ManualClock
@@ -23,7 +24,7 @@ from davy.rollout.counters import METRICS_UNAVAILABLE
 from davy.rollout.decide import PAUSED, Decision
 from davy.rollout.engine import Engine
 from davy.rollout.ports import GateFacts
-from davy.rollout.record import Header, LookLine, Record
+from davy.rollout.record import Record
 from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
 from davy.rollout.series import Arms
@@ -34,24 +35,6 @@ from davy.rollout.vetoes import Veto
 START = datetime(2017, 1, 2, tzinfo=UTC)
 FACTS = GateFacts(0.1, (GateDefault(name="errors", ratio=1.5, allowance=0.01),))
 PACKAGES = StatedPackages(FACTS, (Veto("signature", active=False, message="verified"),))
-
-
-class JournalThatMayCrash(FolderJournal):
-    """A real journal whose writes are side effects of the stand-in cluster."""
-
-    def __init__(self, folder: Path, cluster: StandInCluster) -> None:
-        super().__init__(folder)
-        self.cluster = cluster
-
-    def begin(self, header: Header) -> None:
-        self.cluster.effect()
-        super().begin(header)
-        self.cluster.effect()
-
-    def append(self, line: LookLine) -> None:
-        self.cluster.effect()
-        super().append(line)
-        self.cluster.effect()
 
 
 def spec(**changes: Any) -> RolloutSpec:

@@ -7,32 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.crashing_journal import JournalThatMayCrash
 from tests.fixtures.kill_sweeps import CRASH_POINTS
 from tests.fixtures.rollout_cluster import CrashedHereError
 from tests.fixtures.shadow_cluster import SHADOW, StandInShadow, engine, place, spec
 
-from davy.rollout.adapters.folder_journal import FolderJournal
-from davy.rollout.record import Header, LookLine
 from davy.rollout.record_file import read_record
 from davy.rollout.replay import replay
-
-
-class JournalThatMayCrash(FolderJournal):
-    """A real journal whose writes are side effects of the stand-in cluster."""
-
-    def __init__(self, folder: Path, cluster: StandInShadow) -> None:
-        super().__init__(folder)
-        self.cluster = cluster
-
-    def begin(self, header: Header) -> None:
-        self.cluster.effect()
-        super().begin(header)
-        self.cluster.effect()
-
-    def append(self, line: LookLine) -> None:
-        self.cluster.effect()
-        super().append(line)
-        self.cluster.effect()
 
 
 def crashing_run(folder: Path, crash_at: int, **cluster: Any) -> tuple[StandInShadow, int]:
