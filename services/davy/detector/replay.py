@@ -22,13 +22,12 @@ from prometheus_client import CollectorRegistry, Counter
 from davy.core.clock import Clock
 from davy.core.errors import (
     DavyError,
-    IntegrityError,
     InvalidInputError,
     MissingDependencyError,
-    NotFoundError,
 )
 from davy.core.logging import get_logger
 from davy.detector.aside import Aside
+from davy.detector.failures import Failures
 from davy.detector.pairing import Pair
 from davy.detector.parity import (
     NotReplayedError,
@@ -43,7 +42,6 @@ from davy.protocol.v2 import decode_request, decode_response
 
 # Names of services come from the network: so many are told apart, each with two counters.
 SERVICES = 256
-FAILURES = 256
 # One difference in the log of each version in so many seconds: a broken one differs always.
 LOG_SECONDS = 60.0
 
@@ -141,7 +139,7 @@ class Replayer:
         )
         self._met: set[Source] = set()
         self._open: OrderedDict[str, PackagedModel] = OrderedDict()
-        self._failures: OrderedDict[str, tuple[Skip, float]] = OrderedDict()
+        self._failures = Failures(clock, settings.retry_seconds)
         self._logged: dict[str, float] = {}
 
     def start(self) -> None:
@@ -211,32 +209,24 @@ class Replayer:
             return self._open[version]
         if not version:
             raise NotReplayedError("no_version", "the event names no version")
-        reason, until = self._failures.get(version, ("unknown_version", 0.0))
-        if version in self._failures and self._clock.monotonic() < until:
-            raise NotReplayedError(reason, "its package could not be opened a moment ago")
+        failure = self._failures.lasting(version)
+        if failure is not None:
+            raise NotReplayedError(failure.reason, "its package could not be opened a moment ago")
         try:
             model = self._models.open_model(version)
         except Exception as error:
             raise self._failed(version, error) from error
-        self._failures.pop(version, None)
+        self._failures.discard(version)
         while len(self._open) >= self._settings.versions:
             self._open.popitem(last=False)
         self._open[version] = model
         return model
 
     def _failed(self, version: str, error: Exception) -> NotReplayedError:
-        reason: Skip = "package_unreadable"
-        if isinstance(error, NotFoundError):
-            reason = "unknown_version"
-        elif isinstance(error, IntegrityError):
-            reason = "package_untrusted"
-        self._failures.pop(version, None)
-        self._failures[version] = (reason, self._clock.monotonic() + self._settings.retry_seconds)
-        while len(self._failures) > FAILURES:
-            self._failures.popitem(last=False)
+        failure = self._failures.add(version, error)
         self._log.warning("version_not_replayed", version=version[:128], error=str(error))
         what = str(error) if isinstance(error, DavyError) else repr(error)
-        return NotReplayedError(reason, what)
+        return NotReplayedError(failure.reason, what)
 
     def _counters(self, model: PackagedModel, source: Source) -> tuple[Counter, Counter]:
         """Return both counters of a source; asking makes them, at 0."""

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from davy.detector.state import Failure, Tested, Watched
+from davy.detector.failures import Failure
+from davy.detector.state import Tested, Watched
 from davy.drift.result import DriftResult
 
 

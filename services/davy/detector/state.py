@@ -44,15 +44,6 @@ class Watched:
         return tuple(sorted(key for key, streak in self.streaks.items() if streak.active))
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a version is not watched, and when (monotonic) it is tried again."""
-
-    reason: str
-    message: str
-    until: float
-
-
 def pack(values: Mapping[str, float | int], score: float, categories: Mapping[str, bool]) -> bytes:
     """Return a row as bytes: its features in their order, then the score."""
     return _format(categories).pack(*(values[name] for name in categories), score)

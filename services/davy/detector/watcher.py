@@ -17,8 +17,8 @@ from datetime import datetime
 from typing import Any
 
 from davy.core.clock import Clock
-from davy.core.errors import IntegrityError, NotFoundError
 from davy.core.logging import get_logger
+from davy.detector.failures import Failures
 from davy.detector.ledger import Ledger
 from davy.detector.metrics import EVENTS, DetectorMetrics
 from davy.detector.outcomes import PROBABLE
@@ -28,7 +28,6 @@ from davy.detector.report import drift, report
 from davy.detector.samples import Number
 from davy.detector.settings import DetectorSettings
 from davy.detector.state import (
-    Failure,
     Tested,
     Watched,
     pack,
@@ -41,9 +40,6 @@ from davy.drift.judge import TestKey, persist
 from davy.drift.result import DriftResult
 from davy.performance.cbpe import MEASURES, estimate
 from davy.protocol.names import SCORE
-
-# Unknown versions come from the network: remember only so many of them.
-FAILURES = 256
 
 
 class Watcher:
@@ -79,7 +75,7 @@ class Watcher:
         self._log = get_logger("detector")
         self._ledger = ledger
         self._watched: OrderedDict[str, Watched] = OrderedDict()
-        self._failures: OrderedDict[str, Failure] = OrderedDict()
+        self._failures = Failures(clock, settings.retry_seconds)
 
     async def take(self, exchange: Exchange) -> Subject | None:
         """Put an exchange's row into its version's windows, and return whose it is.
@@ -129,7 +125,7 @@ class Watcher:
         """Return what GET /windows shows; see `davy.detector.report`."""
         return report(
             self._watched.values(),
-            self._failures,
+            self._failures.known,
             dict(self.metrics.dropped_by_reason()),
             waiting or {},
         )
@@ -149,14 +145,14 @@ class Watcher:
             return self._watched[version]
         if not version:
             return "no_version"
-        failure = self._failures.get(version)
-        if failure is not None and self._clock.monotonic() < failure.until:
+        failure = self._failures.lasting(version)
+        if failure is not None:
             return failure.reason
         try:
             subject = await asyncio.to_thread(self._packages.load, version)
         except Exception as error:  # whatever is wrong with it, the others go on
             return self._failed(version, error)
-        self._failures.pop(version, None)
+        self._failures.discard(version)
         while len(self._watched) >= self._settings.versions:
             self._forget(next(iter(self._watched)))
         watched = self._begin(subject)
@@ -196,17 +192,7 @@ class Watcher:
         return Watched(subject, windower, now, streaks, history)
 
     def _failed(self, version: str, error: Exception) -> str:
-        if isinstance(error, NotFoundError):
-            reason = "unknown_version"
-        elif isinstance(error, IntegrityError):
-            reason = "package_untrusted"
-        else:
-            reason = "package_unreadable"
-        until = self._clock.monotonic() + self._settings.retry_seconds
-        self._failures.pop(version, None)
-        self._failures[version] = Failure(reason, str(error), until)
-        while len(self._failures) > FAILURES:
-            self._failures.popitem(last=False)
+        reason = self._failures.add(version, error).reason
         self._log.warning(
             "version_not_watched", version=version[:128], reason=reason, error=str(error)
         )
